@@ -1,0 +1,129 @@
+package memory
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// region is one reservation of address space, shared by the backends that an
+// Opener opens one after another, and unmapped when nobody holds it any more.
+//
+// [0, reserved) is reserved, [0, mapped) readable and writable, [0, size) in
+// use. mapped never shrinks: slices fetched before a shrinking stay valid.
+type region struct {
+	base     []byte // the whole reservation
+	pageSize int64
+	size     atomic.Int64
+
+	mu     sync.Mutex // guards mapped, serialises resizes
+	mapped int64
+}
+
+// newRegion reserves reserve bytes, of which size can be used at once.
+func newRegion(size, reserve int64) (*region, error) {
+	page := int64(os.Getpagesize())
+	reserve = roundUp(reserve, page)
+	if int64(int(reserve)) != reserve {
+		return nil, fmt.Errorf("memory: %d bytes exceed the address space", reserve)
+	}
+	// PROT_NONE reserves addresses without counting as committed memory,
+	// whatever vm.overcommit_memory says.
+	base, err := unix.Mmap(-1, 0, int(reserve), unix.PROT_NONE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, fmt.Errorf("memory: reserve %d bytes of address space: %w", reserve, err)
+	}
+	r := &region{base: base, pageSize: page}
+	if err := r.resize(size); err != nil {
+		_ = unix.Munmap(base)
+		return nil, err
+	}
+	runtime.AddCleanup(r, func(b []byte) { _ = unix.Munmap(b) }, base)
+	return r, nil
+}
+
+// resize sets the size. New space reads as zeros.
+func (r *region) resize(size int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := r.size.Load()
+	switch {
+	case size < 0 || size > int64(len(r.base)):
+		return fmt.Errorf("memory: size %d is beyond the reservation of %d bytes", size, len(r.base))
+	case size < old:
+		r.size.Store(size)
+		return r.discard(size, old-size)
+	}
+	if want := roundUp(size, r.pageSize); want > r.mapped {
+		if err := unix.Mprotect(r.base[r.mapped:want], unix.PROT_READ|unix.PROT_WRITE); err != nil {
+			return fmt.Errorf("memory: grow to %d bytes: %w", size, err)
+		}
+		r.mapped = want
+	}
+	// A holder of an older slice may have written behind the end since the
+	// shrinking.
+	if err := r.discard(old, size-old); err != nil {
+		return err
+	}
+	r.size.Store(size)
+	return nil
+}
+
+// discard makes [off, off+n) read as zeros and frees its whole pages.
+func (r *region) discard(off, n int64) error {
+	end := off + n
+	first, last := roundUp(off, r.pageSize), end&^(r.pageSize-1)
+	if first >= last {
+		zero(r.base[off:end])
+		return nil
+	}
+	zero(r.base[off:first])
+	zero(r.base[last:end])
+	if err := unix.Madvise(r.base[first:last], unix.MADV_DONTNEED); err != nil {
+		return fmt.Errorf("memory: give back %d bytes at %d: %w", last-first, first, err)
+	}
+	return nil
+}
+
+// free releases all pages while the addresses stay reserved.
+func (r *region) free() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return unix.Madvise(r.base[:r.mapped], unix.MADV_DONTNEED)
+}
+
+// zero clears b page by page where there is something to clear: storing zeros
+// in an untouched page would allocate it.
+func zero(b []byte) {
+	const step = 4096
+	for len(b) > 0 {
+		part := b[:min(step, len(b))]
+		if !allZero(part) {
+			clear(part)
+		}
+		b = b[len(part):]
+	}
+}
+
+func allZero(b []byte) bool {
+	for len(b) >= 8 {
+		if *(*uint64)(unsafe.Pointer(&b[0])) != 0 {
+			return false
+		}
+		b = b[8:]
+	}
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
