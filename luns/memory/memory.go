@@ -99,6 +99,7 @@ var (
 	_ luns.Trier    = (*Backend)(nil)
 	_ luns.Unmapper = (*Backend)(nil)
 	_ luns.Zeroer   = (*Backend)(nil)
+	_ luns.Extenter = (*Backend)(nil)
 	_ luns.Resizer  = (*Backend)(nil)
 )
 
@@ -126,8 +127,7 @@ func (b *Backend) Memory() []byte {
 	return b.r.base[:n:n]
 }
 
-// Close implements luns.Backend. The addresses of a closed backend stay
-// mapped until it is garbage, so that a late reader sees zeros, not a fault.
+// Close implements luns.Backend.
 func (b *Backend) Close() error {
 	if !b.gate.Close() || !b.owns {
 		return nil

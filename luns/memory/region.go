@@ -17,13 +17,22 @@ import (
 // [0, reserved) is reserved, [0, mapped) readable and writable, [0, size) in
 // use. mapped never shrinks: slices fetched before a shrinking stay valid.
 type region struct {
-	base     []byte // the whole reservation
+	base     []byte // the whole reservation; its length is the limit of size
 	pageSize int64
 	size     atomic.Int64
 
-	mu     sync.Mutex // guards mapped, serialises resizes
+	mu     sync.Mutex // guards mapped and span.n, serialises resizes
 	mapped int64
+	span   *span
 }
+
+// span is what is unmapped when the region is garbage.
+type span struct {
+	base unsafe.Pointer
+	n    uintptr
+}
+
+func (s *span) unmap() { _ = unix.MunmapPtr(s.base, s.n) }
 
 // newRegion reserves reserve bytes, of which size can be used at once.
 func newRegion(size, reserve int64) (*region, error) {
@@ -34,17 +43,21 @@ func newRegion(size, reserve int64) (*region, error) {
 	}
 	// PROT_NONE reserves addresses without counting as committed memory,
 	// whatever vm.overcommit_memory says.
-	base, err := unix.Mmap(-1, 0, int(reserve), unix.PROT_NONE,
+	p, err := unix.MmapPtr(-1, 0, nil, uintptr(reserve), unix.PROT_NONE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("memory: reserve %d bytes of address space: %w", reserve, err)
 	}
-	r := &region{base: base, pageSize: page}
+	r := &region{
+		base:     unsafe.Slice((*byte)(p), int(reserve)),
+		pageSize: page,
+		span:     &span{base: p, n: uintptr(reserve)},
+	}
 	if err := r.resize(size); err != nil {
-		_ = unix.Munmap(base)
+		r.span.unmap()
 		return nil, err
 	}
-	runtime.AddCleanup(r, func(b []byte) { _ = unix.Munmap(b) }, base)
+	runtime.AddCleanup(r, (*span).unmap, r.span)
 	return r, nil
 }
 
@@ -91,10 +104,22 @@ func (r *region) discard(off, n int64) error {
 	return nil
 }
 
-// free releases all pages while the addresses stay reserved.
+// free releases all pages and the addresses that were never in use. The others
+// stay mapped until the region is garbage: a late reader sees zeros, not a
+// fault.
 func (r *region) free() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	spare := r.span.n - uintptr(r.mapped)
+	if spare > 0 {
+		if err := unix.MunmapPtr(unsafe.Add(r.span.base, r.mapped), spare); err != nil {
+			return fmt.Errorf("memory: release %d bytes of address space: %w", spare, err)
+		}
+		r.span.n -= spare
+	}
+	if r.mapped == 0 {
+		return nil
+	}
 	return unix.Madvise(r.base[:r.mapped], unix.MADV_DONTNEED)
 }
 
