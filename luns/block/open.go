@@ -1,0 +1,211 @@
+package block
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/iserd/iserd/luns"
+	"github.com/iserd/iserd/luns/internal/fdio"
+)
+
+// open opens and measures the device.
+func open(opts Options, health *fdio.Health) (*Backend, error) {
+	fd, err := openDevice(opts)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := configure(fd, opts)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	cfg.Health = health
+	canDiscard := cfg.Punch != nil
+	d, err := fdio.New(fd, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if d.Info().Size == 0 {
+		_ = d.Close()
+		return nil, fmt.Errorf("block: %s has no capacity: %w", opts.Path, luns.ErrOffline)
+	}
+	return &Backend{device: d, opts: opts, canDiscard: canDiscard}, nil
+}
+
+func openDevice(opts Options) (int, error) {
+	// O_EXCL without O_CREAT claims the device, see open(2). On other files
+	// its effect is undefined, so look first.
+	var st unix.Stat_t
+	if err := unix.Stat(opts.Path, &st); err != nil {
+		return -1, fmt.Errorf("block: %s: %w", opts.Path, classified(err))
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return -1, fmt.Errorf("block: %s is not a block device", opts.Path)
+	}
+	flags := unix.O_RDWR | unix.O_CLOEXEC | unix.O_EXCL
+	if opts.ReadOnly {
+		flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_EXCL
+	}
+	if opts.DirectIO {
+		flags |= unix.O_DIRECT
+	}
+	for {
+		fd, err := unix.Open(opts.Path, flags, 0)
+		switch {
+		case err == nil:
+			return fd, nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EBUSY):
+			return -1, fmt.Errorf("block: %s is in use%s: %w", opts.Path, users(st.Rdev), luns.ErrTransient)
+		default:
+			return -1, fmt.Errorf("block: open %s: %w", opts.Path, classified(err))
+		}
+	}
+}
+
+// users tells who claims the device, as far as sysfs knows.
+func users(rdev uint64) string {
+	dir := fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(rdev), unix.Minor(rdev))
+	holders, _ := filepath.Glob(filepath.Join(dir, "holders", "*"))
+	if len(holders) == 0 {
+		return " (mounted, or open in another program)"
+	}
+	text := " by "
+	for i, h := range holders {
+		if i > 0 {
+			text += ", "
+		}
+		text += filepath.Base(h)
+	}
+	return text
+}
+
+// configure asks the device and sysfs for its properties.
+func configure(fd int, opts Options) (fdio.Config, error) {
+	logical, err := unix.IoctlGetInt(fd, unix.BLKSSZGET)
+	if err != nil {
+		return fdio.Config{}, fmt.Errorf("block: logical block size of %s: %w", opts.Path, classified(err))
+	}
+	physical, err := unix.IoctlGetInt(fd, unix.BLKPBSZGET)
+	if err != nil || physical < logical {
+		physical = logical
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fdio.Config{}, fmt.Errorf("block: stat %s: %w", opts.Path, err)
+	}
+	if !opts.ReadOnly {
+		if ro, err := unix.IoctlGetInt(fd, unix.BLKROGET); err == nil && ro != 0 {
+			return fdio.Config{}, fmt.Errorf("block: %s is write-protected: %w", opts.Path, luns.ErrReadOnly)
+		}
+	}
+	disk := fdio.SysBlock(st.Rdev)
+	cfg := fdio.Config{
+		Kind: "block",
+		Path: opts.Path,
+		Info: luns.Info{
+			BlockSize:         logical,
+			PhysicalBlockSize: physical,
+			OptimalIOSize:     int(fdio.SysInt(disk, "queue/optimal_io_size")),
+			ReadOnly:          opts.ReadOnly,
+			Rotational:        fdio.SysInt(disk, "queue/rotational") == 1,
+			// The page cache is one; past it, the kernel knows the drive's.
+			VolatileCache: !opts.DirectIO || fdio.SysString(disk, "queue/write_cache") != "write through",
+			ID:            identity(disk, st.Rdev),
+		},
+		Direct: opts.DirectIO,
+		// The logical block size satisfies every driver.
+		MemoryAlign: logical,
+		Zero:        zeroOut,
+		Size:        deviceSize,
+	}
+	if opts.ReadOnly {
+		cfg.Info.VolatileCache = false
+		return cfg, nil
+	}
+	configureUnmap(&cfg, disk)
+	return cfg, nil
+}
+
+// configureUnmap chooses how to give capacity back.
+func configureUnmap(cfg *fdio.Config, disk string) {
+	granularity := int(fdio.SysInt(disk, "queue/discard_granularity"))
+	switch {
+	case fdio.SysInt(disk, "queue/write_zeroes_unmap_max_hw_bytes") > 0:
+		cfg.Punch, cfg.Zero = punch, zeroOrPunch
+		cfg.Info.UnmapZeroes = true
+	case fdio.SysInt(disk, "queue/discard_max_bytes") > 0:
+		cfg.Punch = discard
+	default:
+		return
+	}
+	cfg.Info.Thin = true
+	cfg.Info.UnmapGranularity = granularity
+}
+
+// identity returns the world wide name of a whole disk or the UUID of a
+// device-mapper device. Partitions have none of their own here.
+func identity(disk string, rdev uint64) string {
+	if fdio.SysString(disk, "dev") != fmt.Sprintf("%d:%d", unix.Major(rdev), unix.Minor(rdev)) {
+		return ""
+	}
+	for _, attribute := range []string{"wwid", "device/wwid", "dm/uuid"} {
+		if id := fdio.SysString(disk, attribute); id != "" {
+			return id
+		}
+	}
+	return ""
+}
+
+func deviceSize(fd int) (int64, error) {
+	var size uint64
+	if err := ioctl(fd, unix.BLKGETSIZE64, unsafe.Pointer(&size)); err != nil {
+		return 0, err
+	}
+	return int64(size), nil
+}
+
+// discard tells the device that a range is not needed. The device may ignore
+// it, in whole or in part.
+func discard(fd int, off, n int64) error {
+	r := [2]uint64{uint64(off), uint64(n)}
+	return ioctl(fd, unix.BLKDISCARD, unsafe.Pointer(&r))
+}
+
+// zeroOut writes zeros without deallocating; the kernel writes pages of zeros
+// where the device has no command for it.
+func zeroOut(fd int, off, n int64, _ bool) error {
+	r := [2]uint64{uint64(off), uint64(n)}
+	return ioctl(fd, unix.BLKZEROOUT, unsafe.Pointer(&r))
+}
+
+// punch deallocates a range that reads as zeros afterwards.
+func punch(fd int, off, n int64) error {
+	return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+}
+
+func zeroOrPunch(fd int, off, n int64, mayUnmap bool) error {
+	if mayUnmap {
+		return punch(fd, off, n)
+	}
+	return zeroOut(fd, off, n, false)
+}
+
+func ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg)); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func classified(err error) error {
+	if class := fdio.Class(err); class != nil {
+		return fmt.Errorf("%w (%w)", class, err)
+	}
+	return err
+}
