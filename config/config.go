@@ -1,0 +1,97 @@
+package config
+
+import "time"
+
+// Config is one checked configuration. It shares nothing with the loader and is
+// not changed after Load: it may be read from any goroutine.
+//
+// Slices keep the order of the source files.
+type Config struct {
+	// Node describes this server as a whole.
+	Node Node `hcl:"node,block"`
+	// Log says what is logged and where to.
+	Log Log `hcl:"log,block"`
+	// Limits bounds the resources that initiators can take.
+	Limits Limits `hcl:"limits,block"`
+	// Auths are the ways in which an initiator may prove who it is.
+	Auths []Auth `hcl:"auth,block"`
+	// PortalGroups are the addresses listened on.
+	PortalGroups []PortalGroup `hcl:"portal_group,block"`
+	// Backends are the stores behind the logical units.
+	Backends []Backend `hcl:"backend,block"`
+	// Targets are the iSCSI targets.
+	Targets []Target `hcl:"target,block"`
+
+	// Files are the names of the files read, in order.
+	Files []string
+}
+
+// Auth returns the auth block of that name, or nil.
+func (c *Config) Auth(name string) *Auth {
+	for i := range c.Auths {
+		if c.Auths[i].Name == name {
+			return &c.Auths[i]
+		}
+	}
+	return nil
+}
+
+// PortalGroup returns the portal_group block of that name, or nil.
+func (c *Config) PortalGroup(name string) *PortalGroup {
+	for i := range c.PortalGroups {
+		if c.PortalGroups[i].Name == name {
+			return &c.PortalGroups[i]
+		}
+	}
+	return nil
+}
+
+// Backend returns the backend block that ref names, or nil.
+func (c *Config) Backend(ref BackendRef) *Backend {
+	for i := range c.Backends {
+		if c.Backends[i].Kind == ref.Kind && c.Backends[i].Name == ref.Name {
+			return &c.Backends[i]
+		}
+	}
+	return nil
+}
+
+// Node describes this server as a whole.
+type Node struct {
+	Source
+	// Name of this server in log lines; the host's name when it is left out.
+	Name string `hcl:"name,optional" maxlen:"64"`
+}
+
+// Log says what is logged and where to.
+type Log struct {
+	Source
+	// Level below which messages are dropped.
+	Level string `hcl:"level,optional" default:"info" oneof:"trace|debug|info|warn|error|off"`
+	// Format of a line: text for people, json for programs.
+	Format string `hcl:"format,optional" default:"text" oneof:"text|json"`
+	// Output is `stderr` or `file:PATH`; a file is appended to, and created with
+	// mode 0640 when it does not exist.
+	Output string `hcl:"output,optional" default:"stderr"`
+	// Levels of single parts of the daemon, by logger name, such as
+	// `{ "session" = "debug" }`.
+	Levels map[string]string `hcl:"levels,optional" oneof:"trace|debug|info|warn|error|off"`
+}
+
+// Limits bounds the resources that initiators can take.
+type Limits struct {
+	Source
+	// Sessions at one time; a login above it is refused with "out of resources".
+	Sessions int `hcl:"sessions,optional" default:"1024" min:"1" max:"65535" ref:"RFC 7143 §11.13.5"`
+	// LoginTimeout from accepting a connection to the end of its login.
+	LoginTimeout time.Duration `hcl:"login_timeout,optional" default:"15s" min:"5s" max:"60s"`
+	// NopInterval after which an idle connection is probed with a NOP-In.
+	NopInterval time.Duration `hcl:"nop_interval,optional" default:"10s" min:"1s" max:"1h" ref:"RFC 7143 §11.19"`
+	// NopTimeout for the answer to the probe before the connection is closed.
+	NopTimeout time.Duration `hcl:"nop_timeout,optional" default:"20s" min:"1s" max:"1h" ref:"RFC 7143 §11.19"`
+	// BufferMemory is the hard cap of memory for data in flight; readers wait
+	// when it is spent.
+	BufferMemory int64 `hcl:"buffer_memory,optional" kind:"size" default:"256MiB" min:"16MiB" max:"1TiB"`
+	// ShutdownTimeout for sessions to end by themselves after SIGTERM.
+	ShutdownTimeout time.Duration `hcl:"shutdown_timeout,optional" default:"5s" min:"0s" max:"10m"`
+}

@@ -1,0 +1,169 @@
+package config
+
+import "time"
+
+// Target is one iSCSI target.
+type Target struct {
+	Source
+	// Name of the target: `iqn.`, `eui.` or `naa.` form, lower case.
+	Name string `hcl:"name,label" ref:"RFC 7143 §4.2.7"`
+	// Alias is a description that initiators may show.
+	Alias string `hcl:"alias,optional" maxlen:"255" ref:"RFC 7143 §13.7"`
+	// Auth names the auth block that admits initiators.
+	Auth string `hcl:"auth,optional"`
+	// PortalGroups through which the target is reached. It may be left out when
+	// there is only one.
+	PortalGroups []string `hcl:"portal_groups,optional"`
+	// Insecure must be set for a target that admits everybody.
+	Insecure bool `hcl:"insecure,optional" default:"false"`
+	// Session holds the bounds for negotiation.
+	Session Session `hcl:"session,block"`
+	// LUNs of the target.
+	LUNs []LUN `hcl:"lun,block"`
+	// Initiators that may log in, and what they see. Without any, every
+	// initiator that `auth` admits sees all LUNs.
+	Initiators []Initiator `hcl:"initiator,block"`
+}
+
+// Session holds the bounds for the negotiation of a session's parameters.
+type Session struct {
+	Source
+	// MaxConnections in one session.
+	MaxConnections int `hcl:"max_connections,optional" default:"1" min:"1" max:"1" ref:"RFC 7143 §13.2"`
+	// InitialR2T: true makes initiators wait for an R2T before they send data;
+	// false leaves the choice to them.
+	InitialR2T bool `hcl:"initial_r2t,optional" default:"false" ref:"RFC 7143 §13.10"`
+	// ImmediateData admits data in the command's own PDU.
+	ImmediateData bool `hcl:"immediate_data,optional" default:"true" ref:"RFC 7143 §13.11"`
+	// MaxRecvDataSegmentLength is the longest data segment taken.
+	MaxRecvDataSegmentLength int64 `hcl:"max_recv_data_segment_length,optional" kind:"size" default:"256KiB" min:"512B" max:"16777215B" ref:"RFC 7143 §13.12"`
+	// MaxBurstLength of a sequence of data PDUs.
+	MaxBurstLength int64 `hcl:"max_burst_length,optional" kind:"size" default:"1MiB" min:"512B" max:"16777215B" ref:"RFC 7143 §13.13"`
+	// FirstBurstLength of data sent without an R2T; at most `max_burst_length`.
+	FirstBurstLength int64 `hcl:"first_burst_length,optional" kind:"size" default:"256KiB" min:"512B" max:"16777215B" ref:"RFC 7143 §13.14"`
+	// DefaultTime2Wait in seconds before a reconnection.
+	DefaultTime2Wait int `hcl:"default_time2wait,optional" default:"2" min:"0" max:"3600" ref:"RFC 7143 §13.15"`
+	// DefaultTime2Retain in seconds for which tasks are kept after a connection
+	// is lost.
+	DefaultTime2Retain int `hcl:"default_time2retain,optional" default:"20" min:"0" max:"3600" ref:"RFC 7143 §13.16"`
+	// MaxOutstandingR2T for one task.
+	MaxOutstandingR2T int `hcl:"max_outstanding_r2t,optional" default:"16" min:"1" max:"65535" ref:"RFC 7143 §13.17"`
+	// ErrorRecoveryLevel of the session.
+	ErrorRecoveryLevel int `hcl:"error_recovery_level,optional" default:"0" min:"0" max:"0" ref:"RFC 7143 §13.20"`
+	// HeaderDigest values admitted.
+	HeaderDigest []string `hcl:"header_digest,optional" default:"None CRC32C" oneof:"None|CRC32C" ref:"RFC 7143 §13.1"`
+	// DataDigest values admitted.
+	DataDigest []string `hcl:"data_digest,optional" default:"None CRC32C" oneof:"None|CRC32C" ref:"RFC 7143 §13.1"`
+}
+
+// LUN is one logical unit of a target.
+type LUN struct {
+	Source
+	// Label is the number of the logical unit, quoted: `lun "0"`.
+	Label string `hcl:"number,label" ref:"SAM-5 4.7"`
+	// Backend that holds the data, a reference such as `backend.file.boot`.
+	Backend BackendRef `hcl:"backend"`
+	// BlockSize is the logical block length.
+	BlockSize int64 `hcl:"block_size,optional" kind:"size" default:"512B" oneof:"512|4096" ref:"SBC-4 5.20"`
+	// Serial is the unit serial number; derived from the target's name and the
+	// number when it is left out.
+	Serial string `hcl:"serial,optional" kind:"ascii" minlen:"1" maxlen:"32" ref:"SPC-5 7.7.19"`
+	// NAA is the unit's identity, `naa.` and 16 hexadecimal digits, the first of
+	// them 3 (locally assigned) or 5 (registered); derived like `serial`.
+	NAA string `hcl:"naa,optional" kind:"naa" ref:"SPC-5 7.7.6.6"`
+	// Vendor identification.
+	Vendor string `hcl:"vendor,optional" kind:"ascii" default:"ISERD" minlen:"1" maxlen:"8" ref:"SPC-5 6.6.2"`
+	// Product identification.
+	Product string `hcl:"product,optional" kind:"ascii" default:"VIRTUAL-DISK" minlen:"1" maxlen:"16" ref:"SPC-5 6.6.2"`
+	// Thin announces thin provisioning: UNMAP and WRITE SAME with UNMAP.
+	Thin bool `hcl:"thin,optional" default:"false" ref:"SBC-4 4.7"`
+	// ReadOnly refuses writes with DATA PROTECT.
+	ReadOnly bool `hcl:"read_only,optional" default:"false" ref:"SBC-4 4.4.2"`
+	// WriteCache reports a volatile cache (WCE); false makes every write durable
+	// before it is answered.
+	WriteCache bool `hcl:"write_cache,optional" default:"true" ref:"SBC-4 6.5.6"`
+	// Filters between the logical unit and its backend; the first is the
+	// outermost.
+	Filters []Filter `hcl:"filter,block"`
+
+	// Number is Label in binary form.
+	Number uint16
+}
+
+// FilterKind is the label of a filter block.
+type FilterKind string
+
+// The filter kinds.
+const (
+	FilterDelay FilterKind = "delay"
+	FilterFault FilterKind = "fault"
+	FilterStats FilterKind = "stats"
+)
+
+// Filter is a stage between a logical unit and its backend. Exactly one of
+// Delay, Fault and Stats is set, as Kind says.
+type Filter struct {
+	Source
+	// Kind is `delay`, `fault` or `stats`.
+	Kind FilterKind `hcl:"kind,label"`
+
+	Delay *DelayFilter
+	Fault *FaultFilter
+	Stats *StatsFilter
+}
+
+// body is as Backend.body.
+func (f *Filter) body() (any, string) {
+	switch f.Kind {
+	case FilterDelay:
+		f.Delay = new(DelayFilter)
+		return f.Delay, "filter.delay"
+	case FilterFault:
+		f.Fault = new(FaultFilter)
+		return f.Fault, "filter.fault"
+	case FilterStats:
+		f.Stats = new(StatsFilter)
+		return f.Stats, "filter.stats"
+	default:
+		return nil, ""
+	}
+}
+
+// DelayFilter makes a store slower: for tests of initiators.
+type DelayFilter struct {
+	Source
+	// Read delays every read.
+	Read time.Duration `hcl:"read,optional" default:"0s" min:"0s" max:"10m"`
+	// Write delays every write.
+	Write time.Duration `hcl:"write,optional" default:"0s" min:"0s" max:"10m"`
+	// Flush delays every flush.
+	Flush time.Duration `hcl:"flush,optional" default:"0s" min:"0s" max:"10m"`
+}
+
+// FaultFilter makes a store fail: for tests of initiators.
+type FaultFilter struct {
+	Source
+	// Operations that fail.
+	Operations []string `hcl:"operations,optional" default:"read write" oneof:"read|write|flush|unmap"`
+	// Error that they fail with.
+	Error string `hcl:"error" oneof:"medium|no-space|read-only|transient|offline"`
+	// Every fails each Nth operation only; 1 fails all of them.
+	Every int `hcl:"every,optional" default:"1" min:"1" max:"1000000000"`
+}
+
+// StatsFilter counts operations, bytes and latencies.
+type StatsFilter struct {
+	Source
+}
+
+// Initiator admits one initiator and says which LUNs it sees.
+type Initiator struct {
+	Source
+	// Name of the initiator: `iqn.`, `eui.` or `naa.` form, lower case.
+	Name string `hcl:"name,label" ref:"RFC 7143 §4.2.7"`
+	// LUNs maps the number that the initiator sees to the target's LUN; without
+	// it the initiator sees all of them under their own numbers.
+	LUNs map[uint16]uint16 `hcl:"luns,optional"`
+	// ReadOnly lists the LUNs, as the initiator sees them, that it may not write.
+	ReadOnly []uint16 `hcl:"read_only,optional"`
+}
