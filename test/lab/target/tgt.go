@@ -19,7 +19,7 @@ func (tgt) stopSignal() syscall.Signal { return syscall.SIGKILL }
 
 // control is the number of tgtd's control socket, unique on the machine: a
 // process has one daemon on a port.
-func (tgt) control(d *Daemon) string { return strconv.Itoa(os.Getpid()%1000*100 + d.port%100) }
+func (tgt) control(d *Daemon) string { return strconv.Itoa(os.Getpid()%300*100 + d.port%100) }
 
 func (tgt) prepare(d *Daemon) error {
 	for i := range d.LUNs {
