@@ -107,6 +107,7 @@ func (w *localWalk) visit(name string, path []string) {
 	}
 	if slices.Contains(path, name) || len(path) > maxDepth {
 		w.done[name] = true
+		w.values[name] = cty.DynamicVal // uses of it are not reported again
 		w.diags = append(w.diags, &hcl.Diagnostic{
 			Severity: hcl.DiagError,
 			Summary:  "Locals in a circle",
@@ -128,7 +129,7 @@ func (w *localWalk) visit(name string, path []string) {
 	v, diags := a.Expr.Value(w.ctx)
 	w.diags = append(w.diags, diags...)
 	if diags.HasErrors() {
-		v = cty.DynamicVal // uses of it are not reported again
+		v = cty.DynamicVal
 	}
 	w.values[name] = v
 }
