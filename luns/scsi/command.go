@@ -1,0 +1,422 @@
+package scsi
+
+import (
+	"runtime/debug"
+	"sync/atomic"
+)
+
+// Command is one SCSI command on its way through the device server. Its owner
+// allocates it once and reuses it. The life of one use:
+//
+//	c.Reset()
+//	c.Nexus, c.CDB = nexus, cdb
+//	if c.Decode() {                 // else: finished, c.Status is set
+//		… receive c.OutLen bytes into c.Out, provide c.NeedBuf bytes in c.Buf …
+//		if !c.TryExec() {
+//			c.Submit()      // c.Done(c) follows on another goroutine
+//		}
+//	}
+//	… send c.In, c.Status, c.Sense …
+//	c.Release()
+//
+// A Command must not be copied.
+type Command struct {
+	// Set by the owner before Decode.
+
+	Nexus *Nexus // the I_T_L nexus, which leads to the logical unit
+	CDB   []byte // 16 bytes, or more for an extended CDB; borrowed until Release
+	Attr  uint8  // task attribute; carried for the owner
+
+	// Owner and Done are for the owner. Done is called when a submitted
+	// command has finished, on a worker goroutine or on that of
+	// Port.Revoke; it must not block.
+	Owner any
+	Done  func(*Command)
+
+	// Set by the owner between Decode and TryExec.
+
+	// Out is the data-out, borrowed until the command has finished: OutLen
+	// bytes, or fewer if the initiator sent fewer. A WRITE stores the whole
+	// blocks that arrived; residual counts are the owner's business. Other
+	// commands fail if data is missing.
+	Out []byte
+	// Buf takes the data-in of a READ: NeedBuf bytes or more, borrowed until
+	// Release. Its content before does not matter.
+	Buf []byte
+
+	// Set by Decode, also if it returns false.
+
+	OutLen  int // bytes the CDB takes from the initiator
+	InLen   int // bytes the CDB may return at most: transfer or allocation length
+	NeedBuf int // bytes of Buf the command wants
+
+	// Results.
+
+	Status Status
+	// Sense is the sense data of CHECK CONDITION: fixed or descriptor format
+	// as the D_SENSE bit says. It aliases the Command; valid until Reset or
+	// the next Decode.
+	Sense []byte
+	// In is the data-in, at most InLen bytes. It aliases the memory of the
+	// logical unit, Buf, or a buffer of the Command; valid until Release.
+	In []byte
+	// Contended is set when TryExec returned false because another command
+	// holds a part of the range. Releasing own commands may help.
+	Contended bool
+
+	// Aborted is set by the task manager. A submitted command that has not
+	// started then finishes with TASK ABORTED, without touching the backend;
+	// one that runs finishes in its own time. Until Done has been called, a
+	// write may still land: a task management function must not be answered
+	// "complete" before that. See Abort.
+	Aborted atomic.Bool
+
+	// Set by Decode for the handler.
+	op     *operation
+	unit   *Unit
+	lba    uint64
+	blocks uint64
+	alloc  int      // allocation length
+	flags  cdbFlags // bits of the CDB the handler asks for
+
+	entered bool // holds a reference of unit
+	locked  bool // holds span
+	span    span
+
+	scratch  []byte // built data-in of control commands
+	senseBuf [maxSense]byte
+
+	// While submitted; guarded by the mutex of the unit's workers.
+	queued bool
+	next   *Command
+	// waiter is the wait for the range lock, for Abort.
+	waiter atomic.Pointer[lockWaiter]
+}
+
+// cdbFlags are the bits of a CDB that matter after Decode.
+type cdbFlags uint16
+
+const (
+	flagFUA cdbFlags = 1 << iota
+	flagUnmap
+	flagNoDataOut
+	flagCompare    // BYTCHK 01b
+	flagCompareOne // BYTCHK 11b
+	flagImmediate
+)
+
+// mode is how a handler may run.
+type mode uint8
+
+const (
+	inline   mode = iota // on the owner's goroutine: never wait, rather give up
+	blocking             // on a worker: wait for locks and devices
+)
+
+// maxKeptScratch bounds the buffer that an idle Command keeps.
+const maxKeptScratch = 4096
+
+// Reset prepares the Command for another use. It keeps Nexus, Owner and Done.
+// The command has been released before.
+func (c *Command) Reset() {
+	c.CDB, c.Out, c.Buf = nil, nil, nil
+	c.Attr = 0
+	c.Aborted.Store(false)
+	c.clear()
+}
+
+// clear empties everything that Decode and the handlers set.
+func (c *Command) clear() {
+	c.OutLen, c.InLen, c.NeedBuf = 0, 0, 0
+	c.Status, c.Sense, c.In, c.Contended = Good, nil, nil, false
+	c.op, c.unit = nil, nil
+	c.lba, c.blocks, c.alloc, c.flags = 0, 0, 0, 0
+}
+
+// Name returns the name of the command in the standard, for logs. Before
+// Decode, and for an unknown operation code, it is empty.
+func (c *Command) Name() string {
+	if c.op == nil {
+		return ""
+	}
+	return c.op.name
+}
+
+// LBA returns the first logical block and the number of blocks that a medium
+// access command addresses; zeros for others.
+func (c *Command) LBA() (lba, blocks uint64) { return c.lba, c.blocks }
+
+// Decode looks the command up, checks its CDB and the state of the logical
+// unit, and sets OutLen, InLen and NeedBuf. It never touches the backend, does
+// not block and allocates nothing. It returns false if the command is finished
+// already, with Status and Sense; OutLen then still tells what the CDB would
+// have taken, so that the owner can drain it.
+//
+// Conditions are reported in the order of SAM-6 5.3.3 and 5.14: BUSY,
+// RESERVATION CONFLICT, unit attention, then errors in the CDB and the state
+// of the logical unit.
+func (c *Command) Decode() bool {
+	c.clear()
+	u := c.Nexus.port.unit.Load()
+	if u == nil {
+		c.failClosed(Closed(c.Nexus.port.closed.Load()))
+		return false
+	}
+	c.unit = u
+	op := lookup(u.table, c.CDB)
+	if op == nil || op.needs&^u.caps != 0 {
+		if c.unitAttention() {
+			return false
+		}
+		c.Fail(IllegalRequest, InvalidOperationCode)
+		return false
+	}
+	c.op = op
+	valid := c.decodeCDB(op)
+	if op.class != accessAlways && c.reservationConflict() {
+		return false
+	}
+	if c.Nexus.pending.Load() != 0 && !op.is(opNoAttention) && c.unitAttention() {
+		return false
+	}
+	return valid && c.checkState(op)
+}
+
+// decodeCDB runs the decoder of op after the checks that all CDBs share.
+func (c *Command) decodeCDB(op *operation) bool {
+	n := len(op.usage)
+	if len(c.CDB) < n {
+		c.Fail(IllegalRequest, InvalidFieldInCDB)
+		return false
+	}
+	valid := op.decode == nil || op.decode(c)
+	// SAM-6 5.2: NACA set to one without support for it (NORMACA zero) is an
+	// invalid field. The CONTROL byte is the last one.
+	if valid && c.CDB[n-1]&0x04 != 0 {
+		return c.failField(inCDB, n-1, 2)
+	}
+	return valid
+}
+
+// checkState applies the state of the logical unit to a valid command.
+func (c *Command) checkState(op *operation) bool {
+	u := c.unit
+	switch {
+	case op.is(opMedium) && u.ejected.Load():
+		c.Fail(NotReady, MediumNotPresent)
+	case op.is(opWrite) && u.readOnly:
+		c.Fail(DataProtect, WriteProtected)
+	case op.is(opWrite) && u.softProtect.Load():
+		c.Fail(DataProtect, SoftwareWriteProtected)
+	default:
+		return true
+	}
+	return false
+}
+
+// reservationConflict is the place for persistent reservations: by the class
+// in the dispatch table.
+func (c *Command) reservationConflict() bool {
+	check := c.unit.access
+	if check == nil || check(c.Nexus, c.op.class) {
+		return false
+	}
+	c.Status = ReservationConflict
+	return true
+}
+
+// unitAttention reports a pending unit attention condition and clears it,
+// SAM-6 5.14 with UA_INTLCK_CTRL 00b.
+func (c *Command) unitAttention() bool {
+	a, ok := c.Nexus.takeAttention()
+	if !ok {
+		return false
+	}
+	c.Fail(UnitAttention, a.ASC())
+	return true
+}
+
+// TryExec runs a decoded command to its end if that cannot block: from memory,
+// from the page cache, or because it is a control command. It returns false if
+// it cannot; the owner then calls Submit, or, if Contended is set, releases
+// its own finished commands and tries again first.
+//
+// If In aliases the memory of the logical unit, the range stays locked until
+// Release.
+func (c *Command) TryExec() (done bool) {
+	c.Contended = false
+	if !c.enter() {
+		return true
+	}
+	defer c.recoverInline(&done)
+	if !c.op.run(c, inline) {
+		return false
+	}
+	c.settle()
+	return true
+}
+
+// recoverInline is deferred by TryExec: a panic in a handler or a backend fails
+// the command and is reported to the port.
+func (c *Command) recoverInline(done *bool) {
+	if v := recover(); v != nil {
+		c.crashed(v)
+		*done = true
+	}
+}
+
+// Submit hands the command to the workers of its unit. Done is called when it
+// has finished, perhaps before Submit returns.
+func (c *Command) Submit() {
+	if !c.enter() {
+		c.Done(c)
+		return
+	}
+	c.unit.workers.submit(c)
+}
+
+// execBlocking is the worker's part of a command.
+func (c *Command) execBlocking() {
+	c.Contended = false
+	switch {
+	case c.Aborted.Load():
+		c.Status = TaskAborted
+	case c.unit.closing():
+		c.Status = Busy
+	default:
+		c.runBlocking()
+	}
+	c.settle()
+	c.Done(c)
+}
+
+func (c *Command) runBlocking() {
+	defer func() {
+		if v := recover(); v != nil {
+			c.crashed(v)
+		}
+	}()
+	c.op.run(c, blocking)
+}
+
+// crashed answers a command whose handler panicked, S9 of the design: HARDWARE
+// ERROR, and the fault goes to the owner of the logical unit.
+func (c *Command) crashed(v any) {
+	stack := debug.Stack()
+	c.unlock()
+	c.Fail(HardwareError, InternalTargetFailure)
+	c.settle()
+	if f := c.Nexus.port.Fault; f != nil {
+		f(v, stack)
+	}
+}
+
+// Abort sets Aborted and takes the command out of the queue of the workers. It
+// returns true if the command had not started: it is finished with TASK
+// ABORTED, and Done will not be called. Otherwise Done is called, when the
+// backend is through with the command. It may be called at any time, from any
+// goroutine, on a command that has been submitted and not been released.
+func (c *Command) Abort() bool {
+	c.Aborted.Store(true)
+	u := c.unit
+	if u == nil {
+		return false
+	}
+	if u.workers.remove(c) {
+		c.Status = TaskAborted
+		c.settle()
+		return true
+	}
+	if w := c.waiter.Load(); w != nil {
+		u.locks.cancel(w)
+	}
+	return false
+}
+
+// Release ends the use of In: it drops the range lock and the reference to the
+// unit that a finished command may still hold. The owner calls it when the
+// data-in has been sent or copied, and when it gives a command up between
+// Decode and Submit. It is idempotent.
+func (c *Command) Release() {
+	c.unlock()
+	c.leave()
+	c.In = nil
+	if cap(c.scratch) > maxKeptScratch {
+		c.scratch = nil
+	}
+}
+
+// enter takes a reference of the unit found by Decode; if that has been
+// revoked since, the command is finished with BUSY: the initiator repeats it
+// on the new incarnation.
+func (c *Command) enter() bool {
+	if c.entered {
+		return true
+	}
+	if !c.unit.enter() {
+		c.In = nil
+		c.Status = Busy
+		return false
+	}
+	c.entered = true
+	return true
+}
+
+func (c *Command) leave() {
+	if c.entered {
+		c.entered = false
+		c.unit.leave()
+	}
+}
+
+// settle drops the reference of a finished command, unless In aliases the
+// memory of the unit, which the lock says.
+func (c *Command) settle() {
+	if c.Status != Good && c.Status != ConditionMet {
+		c.unlock()
+		c.In = nil
+	}
+	if !c.locked {
+		c.leave()
+	}
+}
+
+// lock takes the range lock for n > 0 bytes at off. If it returns false, the
+// handler returns m == blocking at once: inline the range is contended, on a
+// worker the command has been aborted and Status says so.
+func (c *Command) lock(m mode, off, n int64, kind lockKind) bool {
+	if c.locked {
+		return true // kept from an inline attempt
+	}
+	s := spanOf(off, n, kind)
+	l := &c.unit.locks
+	if m == inline {
+		c.locked = l.try(s)
+		c.Contended = !c.locked
+	} else {
+		c.locked = l.lock(s, c.announce)
+		c.waiter.Store(nil)
+		if !c.locked {
+			c.Status = Busy
+			if c.Aborted.Load() {
+				c.Status = TaskAborted
+			}
+		}
+	}
+	c.span = s
+	return c.locked
+}
+
+// announce publishes the wait for Abort; a command aborted before that does
+// not wait at all.
+func (c *Command) announce(w *lockWaiter) bool {
+	c.waiter.Store(w)
+	return !c.Aborted.Load()
+}
+
+func (c *Command) unlock() {
+	if c.locked {
+		c.locked = false
+		c.unit.locks.unlock(c.span)
+	}
+}

@@ -1,0 +1,160 @@
+package scsi
+
+import (
+	"fmt"
+	"math/bits"
+	"sync/atomic"
+)
+
+// ITNexus identifies an I_T nexus: an initiator port and a target port, RFC
+// 7143 4.4.1. It is immutable once attached.
+type ITNexus struct {
+	InitiatorName string  // iSCSI name of the initiator
+	ISID          [6]byte // with the name: the initiator port
+	TargetName    string  // iSCSI name of the target
+
+	// RelativePort is the relative target port identifier (VPD page 83h,
+	// designator type 4h); 0 leaves the designator out.
+	RelativePort uint16
+	// PortalGroupTag is the target portal group tag: with the target name it
+	// names the target port.
+	PortalGroupTag uint16
+	// TargetPortGroup is the ALUA target port group (designator type 5h); 0
+	// leaves the designator out.
+	TargetPortGroup uint16
+}
+
+// Attention is a unit attention condition, SAM-6 5.14. The constants are in
+// order of precedence: the first is reported first.
+type Attention uint8
+
+// Unit attention conditions.
+const (
+	AttentionPowerOn                Attention = iota // 29h/00h
+	AttentionBusDeviceReset                          // 29h/03h: LOGICAL UNIT RESET
+	AttentionDeviceInternalReset                     // 29h/04h: the logical unit was restarted
+	AttentionNexusLoss                               // 29h/07h
+	AttentionMediumChanged                           // 28h/00h
+	AttentionReportedLUNsChanged                     // 3Fh/0Eh
+	AttentionInquiryChanged                          // 3Fh/03h
+	AttentionCapacityChanged                         // 2Ah/09h
+	AttentionModeParametersChanged                   // 2Ah/01h
+	AttentionReservationsPreempted                   // 2Ah/03h
+	AttentionReservationsReleased                    // 2Ah/04h
+	AttentionRegistrationsPreempted                  // 2Ah/05h
+	AttentionAccessStateChanged                      // 2Ah/06h
+	AttentionCommandsCleared                         // 2Fh/00h
+	AttentionThinSoftThreshold                       // 38h/07h
+	numAttentions
+)
+
+// attentionASC gives each Attention its additional sense code.
+var attentionASC = [numAttentions]ASC{
+	AttentionPowerOn:                PowerOnOccurred,
+	AttentionBusDeviceReset:         BusDeviceResetOccurred,
+	AttentionDeviceInternalReset:    DeviceInternalReset,
+	AttentionNexusLoss:              NexusLossOccurred,
+	AttentionMediumChanged:          MediumMayHaveChanged,
+	AttentionReportedLUNsChanged:    ReportedLUNsChanged,
+	AttentionInquiryChanged:         InquiryDataHasChanged,
+	AttentionCapacityChanged:        CapacityDataHasChanged,
+	AttentionModeParametersChanged:  ModeParametersChanged,
+	AttentionReservationsPreempted:  ReservationsPreempted,
+	AttentionReservationsReleased:   ReservationsReleased,
+	AttentionRegistrationsPreempted: RegistrationsPreempted,
+	AttentionAccessStateChanged:     AccessStateChanged,
+	AttentionCommandsCleared:        CommandsClearedByOther,
+	AttentionThinSoftThreshold:      ThinSoftThreshold,
+}
+
+// ASC returns the additional sense code of the condition.
+func (a Attention) ASC() ASC {
+	if a < numAttentions {
+		return attentionASC[a]
+	}
+	return NoAdditionalSense
+}
+
+// String returns the additional sense code, or the number.
+func (a Attention) String() string {
+	if a < numAttentions {
+		return "UNIT ATTENTION " + a.ASC().String()
+	}
+	return fmt.Sprintf("Attention(%d)", uint8(a))
+}
+
+func (a Attention) bit() uint32 { return 1 << a }
+
+// Nexus is the state that belongs to one I_T_L nexus. Port.Attach makes it.
+// All methods are safe for concurrent use.
+type Nexus struct {
+	port *Port
+	itn  *ITNexus
+
+	// Inventory returns the logical unit numbers (0..16383, ascending) that
+	// this I_T nexus may see, for REPORT LUNS. It is set by the session
+	// before the first command; nil reports LUN 0. It is called on the
+	// goroutine that runs the command, returns a slice the caller only
+	// reads, and must not block.
+	Inventory func() []uint16
+
+	// pending has the bit of each Attention that is established. A bit set
+	// is by nature free of duplicates and ordered by precedence.
+	pending atomic.Uint32
+
+	// prevent is set while this nexus prevents medium removal, SPC-5 6.15.
+	prevent atomic.Bool
+}
+
+// ITN returns the identity given to Attach.
+func (n *Nexus) ITN() *ITNexus { return n.itn }
+
+// Port returns the port the nexus is attached to.
+func (n *Nexus) Port() *Port { return n.port }
+
+// Detach ends the nexus: no further unit attentions are established for it,
+// and what it prevented is allowed. Commands under way stay valid. Detaching
+// twice is harmless.
+func (n *Nexus) Detach() { n.port.detach(n) }
+
+// Attention establishes a unit attention condition for this nexus. A condition
+// that is pending already is not queued twice. Of the reset conditions only
+// the one of highest precedence stays, SAM-6 table 55.
+func (n *Nexus) Attention(a Attention) {
+	if a >= numAttentions {
+		return
+	}
+	const resets = 1<<AttentionPowerOn | 1<<AttentionBusDeviceReset |
+		1<<AttentionDeviceInternalReset | 1<<AttentionNexusLoss
+	for {
+		old := n.pending.Load()
+		next := old | a.bit()
+		if r := next & resets; r != 0 {
+			next = next&^resets | r&-r
+		}
+		if n.pending.CompareAndSwap(old, next) {
+			return
+		}
+	}
+}
+
+// Pending reports whether a unit attention condition is established.
+func (n *Nexus) Pending() bool { return n.pending.Load() != 0 }
+
+// takeAttention clears and returns the condition of highest precedence.
+func (n *Nexus) takeAttention() (a Attention, ok bool) {
+	for {
+		old := n.pending.Load()
+		if old == 0 {
+			return 0, false
+		}
+		if n.pending.CompareAndSwap(old, old&(old-1)) {
+			return Attention(bits.TrailingZeros32(old)), true
+		}
+	}
+}
+
+// clearAttention removes one condition, if it is pending.
+func (n *Nexus) clearAttention(a Attention) {
+	n.pending.And(^a.bit())
+}
