@@ -155,7 +155,7 @@ func (h *BHS) SetMaxCmdSN(v uint32) { h.put32(offMaxCmdSN, v) }
 // Length returns the number of bytes that the whole PDU takes on the wire:
 // header segments, data segment, padding and digests, RFC 7143 §11.2.
 // headerDigest and dataDigest say which digests this connection negotiated; a
-// PDU without a data segment carries no data digest (§11.2.4).
+// PDU without a data segment carries no data digest (§11.2.3).
 func (h *BHS) Length(headerDigest, dataDigest bool) int {
 	n := BHSLen + h.TotalAHSLength()
 	if headerDigest {

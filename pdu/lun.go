@@ -6,7 +6,7 @@ import "fmt"
 // one in the most significant place, RFC 7143 §11.2.1.7 and SAM-5 4.7.
 type LUN uint64
 
-// LUNReportLUNs is the REPORT LUNS well known logical unit, SAM-5 4.7.7.5.1.
+// LUNReportLUNs is the REPORT LUNS well known logical unit, SAM-5 4.7.7.5.
 const LUNReportLUNs LUN = 0xc101 << 48
 
 // maxFlat is the largest number that flat space addressing can hold.

@@ -74,7 +74,7 @@ type NOPIn struct {
 	InitiatorTaskTag  uint32 // of the NOP-Out that it answers, else ReservedTag
 	TargetTransferTag uint32 // ReservedTag when no answer is wanted
 	// StatSN is the next StatSN, which isn't used up when InitiatorTaskTag is
-	// ReservedTag (§11.19.1).
+	// ReservedTag (§11.19.2).
 	StatSN, ExpCmdSN, MaxCmdSN uint32
 	DataLen                    int // bytes without padding
 }

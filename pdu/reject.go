@@ -69,7 +69,7 @@ func (r RejectReason) String() string {
 type Reject struct {
 	Reason                     RejectReason
 	StatSN, ExpCmdSN, MaxCmdSN uint32
-	DataSNOrR2TSN              uint32 // next Data-In or R2T number, for RejectProtocolError and RejectSNACK (§11.17.3)
+	DataSNOrR2TSN              uint32 // next Data-In or R2T number, for RejectProtocolError and RejectSNACK (§11.17.2)
 	DataLen                    int    // bytes without padding
 }
 

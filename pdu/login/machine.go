@@ -75,7 +75,7 @@ type Env struct {
 	Transport   Transport
 }
 
-// Result is what a login ended with, valid from [Admit] on.
+// Result is what a login ended with, complete from [Admit] on.
 type Result struct {
 	Identity       Identity
 	Params         Params
@@ -283,7 +283,8 @@ func (m *Machine) Close() {
 	}
 }
 
-// Result returns what was negotiated. Before Admit it is of no use.
+// Result returns what was negotiated. It is complete from Admit on; of a login
+// that failed before, it tells the identity as far as that was known.
 func (m *Machine) Result() Result {
 	r := Result{
 		Identity:  m.identity,
@@ -337,7 +338,11 @@ func (m *Machine) fail(tag uint32, r *Refusal) Reply {
 	if r.Status.Class() == pdu.ClassRedirection && r.RedirectAddress != "" {
 		data = appendPair(nil, keyTargetAddress, r.RedirectAddress)
 	}
-	reply := m.respond(pdu.LoginResponse{CSG: m.stage, Status: r.Status}, data)
+	stage := m.stage
+	if stage > pdu.LoginOperational {
+		stage = pdu.SecurityNegotiation // the first request named a stage that there is not
+	}
+	reply := m.respond(pdu.LoginResponse{CSG: stage, Status: r.Status}, data)
 	reply.Response.InitiatorTaskTag = tag
 	reply.State = Failed
 	reply.Err = r

@@ -22,6 +22,8 @@ type negotiation struct {
 func (n *negotiation) answer(id keyID, value string) string {
 	k := &keyTable[id]
 	switch {
+	case k.rule == ruleText:
+		return ""
 	case k.rule == ruleReject:
 		return text.Reject
 	case n.irrelevant(k):
@@ -30,14 +32,12 @@ func (n *negotiation) answer(id keyID, value string) string {
 		return text.Reject // the session has its values already
 	}
 	switch k.rule {
-	case ruleAnd, ruleOr, ruleBoolean, ruleNo:
-		return n.boolean(id, value)
 	case ruleMin, ruleMax, ruleNumber:
 		return n.number(id, value)
 	case ruleFirst:
 		return n.first(id, value)
 	default:
-		return ""
+		return n.boolean(id, value)
 	}
 }
 
@@ -134,6 +134,9 @@ func (n *negotiation) answers(dst []byte, list []offered) []byte {
 				continue
 			}
 			switch {
+			case refused(o.value):
+				// An answer, to a declaration of ours for example; answering an
+				// answer would go on for ever. The key keeps its default.
 			case !o.known:
 				replies[i] = text.NotUnderstood
 			case keyTable[o.id].use != useSecurity:
@@ -147,4 +150,10 @@ func (n *negotiation) answers(dst []byte, list []offered) []byte {
 		}
 	}
 	return dst
+}
+
+// refused reports whether value is one of the reserved words with which a
+// responder declines a key, RFC 7143 §6.2.
+func refused(value string) bool {
+	return value == text.Reject || value == text.Irrelevant || value == text.NotUnderstood
 }

@@ -112,9 +112,8 @@ func (o *Offer) Apply(pairs []text.Pair) (Params, error) {
 // apply takes one answer.
 func (o *Offer) apply(v *values, id keyID, value string, targetRecv *int) error {
 	k := &keyTable[id]
-	switch value {
-	case text.Reject, text.Irrelevant, text.NotUnderstood:
-		return nil // the key keeps its default, RFC 7143 §6.2
+	if refused(value) {
+		return nil // the key keeps its default
 	}
 	bad := func() error { return fmt.Errorf("login: target answers %s=%q", k.name, value) }
 	switch {

@@ -98,8 +98,8 @@ func (m *Machine) process(req *pdu.LoginRequest, data []byte) ([]byte, *Refusal)
 }
 
 // parse splits the text into pairs and refuses what no stage allows: a key for
-// the second time (RFC 7143 §6.3), security keys outside their stage (§12), too
-// many keys.
+// the second time (RFC 7143 §6.3), security keys outside their stage (§12), a
+// late statement of who logs in to what (§13.4, §13.5), too many keys.
 func (m *Machine) parse(data []byte) ([]offered, *securityKeys, *Refusal) {
 	pairs, err := text.Parse(data)
 	if err != nil {
@@ -116,6 +116,9 @@ func (m *Machine) parse(data []byte) ([]offered, *securityKeys, *Refusal) {
 		if !m.firstTime(&o) {
 			return nil, nil, refuse(pdu.LoginInitiatorError, "key %s for the second time", p.Key)
 		}
+		if m.named && o.identifies() {
+			return nil, nil, refuse(pdu.LoginInitiatorError, "key %s after the first request", p.Key)
+		}
 		if o.known && keyTable[o.id].use == useSecurity {
 			if m.stage != pdu.SecurityNegotiation {
 				return nil, nil, refuse(pdu.LoginInitiatorError, "key %s in stage %v", p.Key, m.stage)
@@ -125,6 +128,11 @@ func (m *Machine) parse(data []byte) ([]offered, *securityKeys, *Refusal) {
 		list = append(list, o)
 	}
 	return list, security, nil
+}
+
+// identifies reports whether the key says who logs in to what.
+func (o *offered) identifies() bool {
+	return o.known && (o.id == keyInitiatorName || o.id == keyTargetName || o.id == keySessionType)
 }
 
 // firstTime notes a key and reports whether it is new in this login.
@@ -165,6 +173,7 @@ func (m *Machine) identify(req *pdu.LoginRequest, list []offered) ([]byte, *Refu
 		}
 	}
 	id.Discovery = sessionType == discovery
+	m.identity = id
 	if r := checkIdentity(&id, sessionType); r != nil {
 		return nil, r
 	}
@@ -181,7 +190,7 @@ func (m *Machine) identify(req *pdu.LoginRequest, list []offered) ([]byte, *Refu
 	if grant.Auth.Required && m.stage != pdu.SecurityNegotiation {
 		return nil, refuse(pdu.LoginAuthenticationFailure, "the login starts in %v, CHAP is required", m.stage)
 	}
-	m.named, m.identity, m.grant = true, id, grant
+	m.named, m.grant = true, grant
 	m.neg.limits, m.neg.discovery = &grant.Limits, id.Discovery
 	return m.introduce(nil), nil
 }

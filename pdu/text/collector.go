@@ -17,7 +17,7 @@ const MaxSegments = 128
 var ErrIncomplete = errors.New("text: incomplete")
 
 // Collector puts together the logical text data segment of a sequence of Login
-// or Text PDUs, of which all but the last have the C bit set, RFC 7143 §6.2. A
+// or Text PDUs, of which all but the last have the C bit set, RFC 7143 §6.1. A
 // pair may go from one PDU into the next. The zero value is ready for use; it
 // belongs to one goroutine.
 type Collector struct {
@@ -56,7 +56,7 @@ func (c *Collector) Add(data []byte, cont bool) (complete bool, err error) {
 }
 
 // Pending reports whether a text has begun and not ended: the answer to such a
-// PDU has no text, RFC 7143 §6.2.
+// PDU has no text, RFC 7143 §11.10.2 and §11.12.2.
 func (c *Collector) Pending() bool { return c.segments > 0 && !c.complete }
 
 // Pairs returns the pairs of a complete text, as Parse does, and empties the

@@ -102,7 +102,7 @@ func parsePair(b []byte) (Pair, error) {
 // CheckKey returns nil when key is a key-name, RFC 7143 §6.1: one to MaxKeyLen
 // letters, digits, dots, minuses, pluses, commercial ats and underscores, with a
 // capital letter first. The second character may also be "#", as in public
-// extension keys (X#, RFC 7143 §13.24). The error wraps ErrSyntax or ErrTooLong
+// extension keys (X#NodeArchitecture, RFC 7143 §13.26). The error wraps ErrSyntax or ErrTooLong
 // and doesn't quote the key.
 func CheckKey(key string) error {
 	if key == "" {
