@@ -24,9 +24,9 @@ func (h *handshake) security() error {
 	if h.o.TargetName != "" {
 		pairs = append(pairs, text.Pair{Key: "TargetName", Value: h.o.TargetName})
 	}
-	method, next := "None", pdu.LoginOperational
+	method := "None"
 	if h.o.CHAP.User != "" {
-		method, next = "CHAP,None", pdu.SecurityNegotiation
+		method = "CHAP,None"
 	}
 	if h.mutual() { // without CHAP the target would not be authenticated
 		method = "CHAP"
@@ -34,7 +34,7 @@ func (h *handshake) security() error {
 	pairs = append(pairs,
 		text.Pair{Key: "SessionType", Value: h.o.SessionType.String()},
 		text.Pair{Key: "AuthMethod", Value: method})
-	got, err := h.exchange(pairs, next)
+	got, err := h.exchange(pairs, pdu.LoginOperational)
 	if err != nil {
 		return err
 	}

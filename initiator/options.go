@@ -100,6 +100,11 @@ type Options struct {
 	// this package does not know and for values it would not send.
 	Extra []text.Pair
 
+	// Strict ends the session also for violations that well-known targets
+	// commit and that do no harm: ExpDataSN (§11.4.8) that does not count the
+	// PDUs sent.
+	Strict bool
+
 	// Timeout bounds the whole login; default 15 s.
 	Timeout time.Duration
 

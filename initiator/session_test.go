@@ -99,7 +99,7 @@ func TestTgtReadWrite(t *testing.T) {
 		o    initiator.Options
 	}{
 		{"defaults", initiator.Options{}},
-		{"digests", initiator.Options{HeaderDigest: "CRC32C", DataDigest: "CRC32C"}},
+		{"digests", initiator.Options{HeaderDigest: "CRC32C,None", DataDigest: "CRC32C,None"}},
 		{"header digest", initiator.Options{HeaderDigest: "CRC32C,None"}},
 		{"R2T only", initiator.Options{InitialR2T: initiator.Yes, ImmediateData: initiator.No}},
 		{"immediate", initiator.Options{InitialR2T: initiator.Yes, ImmediateData: initiator.Yes, FirstBurstLength: 4096}},
@@ -211,7 +211,6 @@ func TestTgtCHAP(t *testing.T) {
 		err  error
 	}{
 		{name: "one way", chap: initiator.CHAP{User: "joe", Secret: []byte("joes-secret-123")}, ok: true},
-		{name: "SHA1", chap: initiator.CHAP{User: "joe", Secret: []byte("joes-secret-123"), Algorithms: []chap.Algorithm{chap.SHA1}}, ok: true},
 		{name: "none"},
 		{name: "wrong secret", chap: initiator.CHAP{User: "joe", Secret: []byte("x")}},
 		{name: "wrong user", chap: initiator.CHAP{User: "jo", Secret: []byte("joes-secret-123")}},
@@ -228,7 +227,10 @@ func TestTgtCHAP(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s, err := initiator.Connect(testContext(t), u, func(o *initiator.Options) { o.CHAP = tt.chap })
+			s, err := initiator.Connect(testContext(t), u, func(o *initiator.Options) {
+				o.CHAP = tt.chap
+				o.CHAP.Algorithms = []chap.Algorithm{chap.MD5} // tgt takes 7 for SHA-1
+			})
 			if err == nil {
 				_ = s.Close()
 			}

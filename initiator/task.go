@@ -135,7 +135,7 @@ func (t *Task) takeDataIn(in *pdu.DataIn, data []byte) error {
 func (t *Task) takeResponse(r *pdu.SCSIResponse, data []byte) error {
 	t.res.Response, t.res.Status = r.Response, r.Status
 	t.res.Overflow, t.res.Underflow, t.res.Residual = r.Overflow, r.Underflow, r.ResidualCount
-	if r.Response == pdu.ResponseCompleted && r.ExpDataSN != t.dataSN {
+	if t.s.o.Strict && r.Response == pdu.ResponseCompleted && r.ExpDataSN != t.dataSN {
 		return violation("SCSI Response has ExpDataSN %d, %d PDUs came", r.ExpDataSN, t.dataSN)
 	}
 	if len(data) < 2 { // §11.4.7.2: SenseLength precedes the sense data

@@ -24,7 +24,8 @@ func (s *Session) Text(ctx context.Context, pairs []text.Pair) ([]text.Pair, err
 		data = text.Append(data, p.Key, p.Value)
 	}
 	var all []byte
-	req := pdu.TextRequest{Final: true, TargetTransferTag: pdu.ReservedTag}
+	// Immediate: tgt closes the command window while an answer is unfinished.
+	req := pdu.TextRequest{Immediate: true, Final: true, TargetTransferTag: pdu.ReservedTag}
 	var tag uint32
 	for range maxTextRounds {
 		t := newTask(s)
@@ -54,7 +55,7 @@ func (s *Session) Text(ctx context.Context, pairs []text.Pair) ([]text.Pair, err
 }
 
 func (s *Session) textRound(ctx context.Context, t *Task, req pdu.TextRequest, data []byte) (*PDU, error) {
-	err := s.start(ctx, t, request{data: data, encode: func(h *pdu.BHS, tag, cmdSN, expStatSN uint32) {
+	err := s.start(ctx, t, request{immediate: true, data: data, encode: func(h *pdu.BHS, tag, cmdSN, expStatSN uint32) {
 		req.InitiatorTaskTag, req.CmdSN, req.ExpStatSN, req.DataLen = tag, cmdSN, expStatSN, len(data)
 		req.Encode(h)
 	}})
