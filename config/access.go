@@ -21,7 +21,7 @@ type Auth struct {
 	// only, which both can be forged.
 	Type AuthType `hcl:"type" oneof:"none|chap|mutual-chap" ref:"RFC 7143 §12.1"`
 	// Algorithms for CHAP in order of preference.
-	Algorithms []string `hcl:"algorithms,optional" default:"sha3-256 sha256 sha1 md5" oneof:"sha3-256|sha256|sha1|md5" ref:"RFC 7143 §12.1.3"`
+	Algorithms []string `hcl:"algorithms,optional" default:"SHA3-256 SHA-256 SHA1 MD5" oneof:"SHA3-256|SHA-256|SHA1|MD5" ref:"RFC 7143 §12.1.3"`
 	// InitiatorName lists the initiators that may use this block; empty admits
 	// every name.
 	InitiatorName []string `hcl:"initiator_name,optional" kind:"iscsi-name" ref:"RFC 7143 §4.2.7"`

@@ -78,9 +78,9 @@ type FileBackend struct {
 	Source
 	// Path of the file, absolute.
 	Path string `hcl:"path" kind:"path"`
-	// Size of the file. It is needed with `create`; otherwise it must agree with
-	// the file's own.
-	Size int64 `hcl:"size,optional" kind:"size" min:"1MiB" max:"4EiB"`
+	// Size of the file. With `create` it is needed, and a smaller file grows to
+	// it; otherwise it must agree with the file's own.
+	Size int64 `hcl:"size,optional" kind:"size" min:"4KiB" max:"4EiB"`
 	// Create the file, sparse, when it does not exist.
 	Create bool `hcl:"create,optional" default:"false"`
 	// DirectIO bypasses the page cache (O_DIRECT).
@@ -106,12 +106,12 @@ type BlockBackend struct {
 type MemoryBackend struct {
 	Source
 	// Size of the store; memory is taken only for what was written.
-	Size int64 `hcl:"size" kind:"size" min:"1MiB" max:"16TiB"`
+	Size int64 `hcl:"size" kind:"size" min:"4KiB" max:"16TiB"`
 }
 
 // NullBackend reads as zeros and drops what is written: for measurements.
 type NullBackend struct {
 	Source
 	// Size that is reported.
-	Size int64 `hcl:"size" kind:"size" min:"1MiB" max:"4EiB"`
+	Size int64 `hcl:"size" kind:"size" min:"4KiB" max:"4EiB"`
 }

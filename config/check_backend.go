@@ -67,8 +67,10 @@ func (k *checker) file(f *FileBackend) {
 		k.errorf(f.At("path"), "Not a file", "%s is a device. Use backend \"block\" for it.", f.Path)
 	case !info.Mode().IsRegular():
 		k.errorf(f.At("path"), "Not a file", "%s is not a regular file.", f.Path)
+	case f.good("size") && f.Create && f.Size >= info.Size():
+		// It is grown when it is opened.
 	case f.good("size") && f.Has("size") && f.Size != info.Size():
-		k.errorf(f.At("size"), "Size mismatch", "%s has %s (%d bytes), and the configuration says %s. Leave size out to take the file's own.",
+		k.errorf(f.At("size"), "Size mismatch", "%s has %s (%d bytes), and the configuration says %s. Leave size out to take the file's own; create = true lets it grow.",
 			f.Path, FormatSize(info.Size()), info.Size(), FormatSize(f.Size))
 	case info.Size() == 0:
 		k.errorf(f.At("path"), "Empty file", "The file %s is empty, and there is no size to make it.", f.Path)
