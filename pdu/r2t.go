@@ -47,16 +47,14 @@ func (r *R2T) Decode(h *BHS) error {
 	if err := h.expect(OpR2T); err != nil {
 		return err
 	}
-	*r = R2T{
-		LUN:                       h.LUN(),
-		InitiatorTaskTag:          h.InitiatorTaskTag(),
-		TargetTransferTag:         h.TargetTransferTag(),
-		StatSN:                    h.StatSN(),
-		ExpCmdSN:                  h.ExpCmdSN(),
-		MaxCmdSN:                  h.MaxCmdSN(),
-		R2TSN:                     h.get32(36),
-		BufferOffset:              h.get32(40),
-		DesiredDataTransferLength: h.get32(44),
-	}
+	r.LUN = h.LUN()
+	r.InitiatorTaskTag = h.InitiatorTaskTag()
+	r.TargetTransferTag = h.TargetTransferTag()
+	r.StatSN = h.StatSN()
+	r.ExpCmdSN = h.ExpCmdSN()
+	r.MaxCmdSN = h.MaxCmdSN()
+	r.R2TSN = h.get32(36)
+	r.BufferOffset = h.get32(40)
+	r.DesiredDataTransferLength = h.get32(44)
 	return nil
 }

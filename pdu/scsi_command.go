@@ -128,21 +128,19 @@ func (c *SCSICommand) Decode(h *BHS) error {
 	if err := h.expect(OpSCSICommand); err != nil {
 		return err
 	}
-	*c = SCSICommand{
-		Immediate:                  h.Immediate(),
-		Final:                      h.Final(),
-		Read:                       h[1]&readFlag != 0,
-		Write:                      h[1]&writeFlag != 0,
-		Attr:                       TaskAttr(h[1] & attrMask),
-		LUN:                        h.LUN(),
-		InitiatorTaskTag:           h.InitiatorTaskTag(),
-		ExpectedDataTransferLength: h.get32(20),
-		CmdSN:                      h.CmdSN(),
-		ExpStatSN:                  h.ExpStatSN(),
-		CDB:                        [16]byte(h[32:]),
-		AHSLen:                     h.TotalAHSLength(),
-		DataLen:                    h.DataSegmentLength(),
-	}
+	c.Immediate = h.Immediate()
+	c.Final = h.Final()
+	c.Read = h[1]&readFlag != 0
+	c.Write = h[1]&writeFlag != 0
+	c.Attr = TaskAttr(h[1] & attrMask)
+	c.LUN = h.LUN()
+	c.InitiatorTaskTag = h.InitiatorTaskTag()
+	c.ExpectedDataTransferLength = h.get32(20)
+	c.CmdSN = h.CmdSN()
+	c.ExpStatSN = h.ExpStatSN()
+	c.CDB = [16]byte(h[32:])
+	c.AHSLen = h.TotalAHSLength()
+	c.DataLen = h.DataSegmentLength()
 	return nil
 }
 
@@ -186,22 +184,20 @@ func (r *SCSIResponse) Decode(h *BHS) error {
 	if err := h.expect(OpSCSIResponse); err != nil {
 		return err
 	}
-	*r = SCSIResponse{
-		BidiReadOverflow:      h[1]&bidiOverflowFlag != 0,
-		BidiReadUnderflow:     h[1]&bidiUnderflowFlag != 0,
-		Overflow:              h[1]&overflowFlag != 0,
-		Underflow:             h[1]&underflowFlag != 0,
-		Response:              Response(h[2]),
-		Status:                h[3],
-		InitiatorTaskTag:      h.InitiatorTaskTag(),
-		SNACKTag:              h.get32(20),
-		StatSN:                h.StatSN(),
-		ExpCmdSN:              h.ExpCmdSN(),
-		MaxCmdSN:              h.MaxCmdSN(),
-		ExpDataSN:             h.get32(36),
-		BidiReadResidualCount: h.get32(40),
-		ResidualCount:         h.get32(44),
-		DataLen:               h.DataSegmentLength(),
-	}
+	r.BidiReadOverflow = h[1]&bidiOverflowFlag != 0
+	r.BidiReadUnderflow = h[1]&bidiUnderflowFlag != 0
+	r.Overflow = h[1]&overflowFlag != 0
+	r.Underflow = h[1]&underflowFlag != 0
+	r.Response = Response(h[2])
+	r.Status = h[3]
+	r.InitiatorTaskTag = h.InitiatorTaskTag()
+	r.SNACKTag = h.get32(20)
+	r.StatSN = h.StatSN()
+	r.ExpCmdSN = h.ExpCmdSN()
+	r.MaxCmdSN = h.MaxCmdSN()
+	r.ExpDataSN = h.get32(36)
+	r.BidiReadResidualCount = h.get32(40)
+	r.ResidualCount = h.get32(44)
+	r.DataLen = h.DataSegmentLength()
 	return nil
 }
