@@ -1,0 +1,233 @@
+package conformance
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/iserd/iserd/test/lab"
+	"github.com/iserd/iserd/test/lab/target"
+)
+
+const (
+	suite    = "iscsi-test-cu"
+	expected = "testdata/libiscsi.txt"
+	// What one test, and the whole suite in one process, may take at most. A
+	// test takes 0.2 s.
+	oneLimit = time.Minute
+	allLimit = 10 * time.Minute
+)
+
+var update = flag.Bool("update", false, "write "+expected+" anew, keeping its reasons")
+
+// row is the outcome of one test: by itself, and in one process with all the
+// others, where what an earlier test leaves behind can fail it.
+type row struct {
+	alone, together Outcome
+}
+
+// libiscsi's conformance suite, each test by itself and all in one process.
+// Every outcome other than passed must be in testdata/libiscsi.txt with its
+// reason, and nothing else may be there.
+func TestLibiscsiSuite(t *testing.T) {
+	lab.Gate(t)
+	lab.NeedTools(t, suite)
+	names := suiteTests(t)
+	rows := make(map[string]row, len(names))
+
+	d := startTarget(t)
+	for _, name := range names {
+		r := Result{Name: name, Outcome: NoEnd}
+		out, err := runSuite(d, name, oneLimit)
+		if results := parseCUnit(out); len(results) == 1 && err == nil {
+			r = results[0]
+		} else {
+			r.Text = fmt.Sprintf("%v\n%s", err, out)
+		}
+		rows[name] = row{alone: r.Outcome, together: NoEnd}
+		note(t, "alone", r)
+	}
+
+	d = startTarget(t)
+	out, err := runSuite(d, "", allLimit)
+	if err != nil {
+		t.Logf("suite in one process: %v", err)
+	}
+	for _, r := range parseCUnit(out) {
+		rows[r.Name] = row{alone: rows[r.Name].alone, together: r.Outcome}
+		note(t, "together", r)
+	}
+
+	t.Log(table(names, rows))
+	if os.Getenv("ISERD_TEST_TARGET") == "tgt" {
+		return // another daemon's outcome is for comparison by eye
+	}
+	compare(t, names, rows)
+}
+
+// note logs what a test that did not pass printed.
+func note(t *testing.T, mode string, r Result) {
+	t.Helper()
+	if r.Outcome == Failed || r.Outcome == NoEnd {
+		text := r.Text
+		if len(text) > 1500 {
+			text = text[:1500] + "...\n"
+		}
+		t.Logf("%s, %s: %s\n%s", r.Name, mode, r.Outcome, text)
+	}
+}
+
+// startTarget has the units that the suite needs: a thin one for nearly
+// everything and a write-protected one for the suite ReadOnly.
+func startTarget(t *testing.T) *target.Daemon {
+	t.Helper()
+	return target.Start(t, target.Config{LUNs: []target.LUN{
+		{Size: 128 << 20, Thin: true},
+		{Size: 128 << 20, ReadOnly: true},
+	}})
+}
+
+// suiteTests lists the leaves SUITE.TEST of the suite. A test is in two or
+// three families; all are in the family ALL.
+func suiteTests(t *testing.T) []string {
+	t.Helper()
+	out, err := exec.Command(suite, "--list").Output()
+	if err != nil {
+		t.Fatalf("%s --list: %v", suite, err)
+	}
+	var names []string
+	for line := range strings.Lines(string(out)) {
+		name, ok := strings.CutPrefix(strings.TrimSpace(line), "ALL.")
+		if ok && strings.Contains(name, ".") {
+			names = append(names, name)
+		}
+	}
+	if len(names) < 200 {
+		t.Fatalf("%s lists %d tests, want at least 200", suite, len(names))
+	}
+	return names
+}
+
+// runSuite runs one test, or all of them for an empty name. The suite's exit
+// status says nothing: only a signal or the end of the time is an error.
+func runSuite(d *target.Daemon, name string, limit time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	test, url := "ALL", d.URL(0)
+	if name != "" {
+		test += "." + name
+	}
+	if strings.HasPrefix(name, "ReadOnly.") {
+		url = d.URL(1)
+	}
+	// The second URL is the second path for the suite MultipathIO.
+	cmd := exec.CommandContext(ctx, suite, "-d", "-S", "-v", "-t", test, url, url)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if ctx.Err() == nil && errors.As(err, &exit) && exit.Exited() {
+		err = nil
+	}
+	return string(out), err
+}
+
+// table has a line for each test, and the sums.
+func table(names []string, rows map[string]row) string {
+	var b strings.Builder
+	alone, together := map[Outcome]int{}, map[Outcome]int{}
+	fmt.Fprintf(&b, "%-45s %-8s %s\n", "TEST", "ALONE", "TOGETHER")
+	for _, name := range names {
+		r := rows[name]
+		alone[r.alone]++
+		together[r.together]++
+		fmt.Fprintf(&b, "%-45s %-8s %s\n", name, r.alone, r.together)
+	}
+	fmt.Fprintf(&b, "\n%-10s %8s %8s\n", "", "alone", "together")
+	for _, o := range []Outcome{Passed, Failed, Skipped, NoEnd} {
+		fmt.Fprintf(&b, "%-10s %8d %8d\n", o, alone[o], together[o])
+	}
+	fmt.Fprintf(&b, "%-10s %8d %8d\n", "all", len(names), len(names))
+	return b.String()
+}
+
+// expectation is one line of the expected file: the outcomes and why.
+type expectation struct {
+	row
+	why string
+}
+
+func compare(t *testing.T, names []string, rows map[string]row) {
+	t.Helper()
+	want, head := readExpected(t)
+	if *update {
+		writeExpected(t, names, rows, want, head)
+		return
+	}
+	for _, name := range names {
+		w, listed := want[name]
+		if !listed {
+			w.row = row{Passed, Passed}
+		}
+		if got := rows[name]; got != w.row {
+			t.Errorf("%s: alone %s, together %s; want %s and %s", name, got.alone, got.together, w.alone, w.together)
+		}
+		if listed && w.why == "" {
+			t.Errorf("%s: %s gives no reason", name, expected)
+		}
+		delete(want, name)
+	}
+	for name := range want {
+		t.Errorf("%s: in %s, but not in the suite", name, expected)
+	}
+}
+
+// readExpected reads the expected file: comments, which it returns too, and
+// lines of a test's name, its two outcomes and the reason.
+func readExpected(t *testing.T) (want map[string]expectation, head string) {
+	t.Helper()
+	f, err := os.Open(expected)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	want = map[string]expectation{}
+	for s := bufio.NewScanner(f); s.Scan(); {
+		line := s.Text()
+		if strings.HasPrefix(line, "#") {
+			head += line + "\n"
+			continue
+		}
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		if len(fields) < 3 {
+			t.Fatalf("%s: %q is not NAME ALONE TOGETHER REASON", expected, line)
+		}
+		want[fields[0]] = expectation{
+			row: row{Outcome(fields[1]), Outcome(fields[2])},
+			why: strings.Join(fields[3:], " "),
+		}
+	}
+	return want, head
+}
+
+func writeExpected(t *testing.T, names []string, rows map[string]row, old map[string]expectation, head string) {
+	t.Helper()
+	b := strings.Builder{}
+	b.WriteString(head)
+	for _, name := range names {
+		if r := rows[name]; r != (row{Passed, Passed}) {
+			fmt.Fprintf(&b, "%-40s %-8s %-8s %s\n", name, r.alone, r.together, old[name].why)
+		}
+	}
+	if err := os.WriteFile(expected, []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
