@@ -204,7 +204,7 @@ func (c *Command) checkState(op *operation) bool {
 	switch {
 	case op.is(opMedium) && u.ejected.Load():
 		c.Fail(NotReady, MediumNotPresent)
-	case op.is(opWrite) && u.readOnly:
+	case op.is(opWrite) && (u.readOnly || c.Nexus.ReadOnly):
 		c.Fail(DataProtect, WriteProtected)
 	case op.is(opWrite) && u.softProtect.Load():
 		c.Fail(DataProtect, SoftwareWriteProtected)

@@ -98,6 +98,10 @@ type Nexus struct {
 	// reads, and must not block.
 	Inventory func() []uint16
 
+	// ReadOnly refuses writes of this I_T nexus, as if the medium were write
+	// protected. It is set before the first command.
+	ReadOnly bool
+
 	// pending has the bit of each Attention that is established. A bit set
 	// is by nature free of duplicates and ordered by precedence.
 	pending atomic.Uint32

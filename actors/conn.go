@@ -1,0 +1,297 @@
+package actors
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/iserd/iserd/actors/runtime"
+	"github.com/iserd/iserd/internal/iscsi"
+	"github.com/iserd/iserd/luns/scsi"
+	"github.com/iserd/iserd/pdu"
+	"github.com/iserd/iserd/pdu/login"
+	"github.com/iserd/iserd/tcp"
+)
+
+// lingerTime is how long a connection that is over waits for its peer to
+// close, so that the last response arrives.
+const lingerTime = 2 * time.Second
+
+// maxLoginData is the longest data segment of a Login Request. The standard's
+// default is 8192 (RFC 7143 §13.12); some initiators send more.
+const maxLoginData = 64 << 10
+
+// connActor is one connection: the iSCSI layer and its datamover, joined to
+// the tree. Its mailbox is a pump: turns of the socket are run inline by the
+// goroutine that owns the socket.
+type connActor struct {
+	n       *Node
+	portal  *portal
+	peer    netip.Addr
+	tcp     *tcp.Conn
+	engine  *iscsi.Conn
+	machine *login.Machine
+
+	ctx         runtime.Context
+	log         hclog.Logger
+	session     runtime.Ref
+	target      *Target
+	stopLogin   func()
+	heard       bool // something came since the last tick
+	lingering   bool
+	wantsLogout bool
+}
+
+// Messages of a connection.
+type (
+	wake          struct{}
+	loginTimeout  struct{}
+	nopTick       struct{}
+	nopTimeout    struct{}
+	lingerOver    struct{}
+	requestLogout struct{ seconds uint16 }
+	admitted      struct {
+		session *iscsi.Session
+		ref     runtime.Ref
+	}
+	refused struct{ why *login.Refusal }
+	managed struct {
+		m        *iscsi.Management
+		response pdu.TMResponse
+	}
+	manageTimeout struct{ m *iscsi.Management }
+	abortTasks    struct {
+		port *scsi.Port // nil: of all logical units
+		done func(lost *scsi.Nexus) // the nexus, if tasks of it were ended
+	}
+)
+
+func newConnActor(n *Node, sock tcp.Socket, p *portal, peer netip.Addr) (*connActor, error) {
+	t, err := tcp.NewConn(sock, tcp.Config{Receive: n.rxPool, MaxLoginData: maxLoginData})
+	if err != nil {
+		return nil, err
+	}
+	a := &connActor{n: n, portal: p, peer: peer, tcp: t}
+	policy := &loginPolicy{n: n, group: p.group, peer: peer}
+	a.machine = login.NewMachine(policy, login.Env{Outstanding: &n.challenges})
+	a.engine = iscsi.NewConn(iscsi.Options{Datamover: t, Env: a, Pool: n.pool, Login: a.machine})
+	t.Bind(a.engine)
+	return a, nil
+}
+
+// serve owns the socket until the connection ends.
+func (a *connActor) serve(pump *runtime.Pump) {
+	run := func(t *tcp.Turn) bool { return pump.Run(t) }
+	err := a.tcp.Serve(run, func(f func()) { a.n.sys.Go("flush", f) })
+	if err != nil && !ordinary(err) {
+		a.n.log.Debug("connection ended", "peer", a.peer, "reason", err)
+	}
+}
+
+// ordinary tells how peers end connections from what an operator should know.
+func ordinary(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// Receive implements runtime.Actor.
+func (a *connActor) Receive(ctx runtime.Context, msg any) {
+	switch m := msg.(type) {
+	case *tcp.Turn:
+		a.heard = true
+		a.tcp.Turn(m)
+		a.afterTurn(m)
+		return
+	case wake:
+		a.engine.Completed()
+	case runtime.Started:
+		a.start(ctx)
+	case runtime.Stopping:
+		a.tcp.Close()
+		a.engine.Close()
+		a.machine.Close()
+	case runtime.Terminated:
+		if m.Ref == a.session {
+			ctx.StopSelf()
+		}
+	default:
+		a.control(msg)
+	}
+	a.tcp.Flush()
+}
+
+func (a *connActor) start(ctx runtime.Context) {
+	a.ctx = ctx
+	a.log = ctx.Log().With("peer", a.tcp.RemoteAddr().String())
+	ctx.SetBehaviour("login")
+	a.stopLogin = ctx.After(a.n.limits.LoginTimeout, loginTimeout{})
+}
+
+func (a *connActor) control(msg any) {
+	switch m := msg.(type) {
+	case admitted:
+		a.admitted(m)
+	case refused:
+		a.over(a.engine.Refused(m.why))
+	case managed:
+		a.engine.Managed(m.m, m.response)
+	case manageTimeout:
+		a.engine.Managed(m.m, pdu.FunctionRejected)
+	case abortTasks:
+		a.abortTasks(m)
+	case loginTimeout:
+		a.log.Warn("login refused", "reason", fmt.Sprintf("not through within %v", a.n.limits.LoginTimeout))
+		a.ctx.StopSelf()
+	case nopTick:
+		a.keepAlive()
+	case nopTimeout:
+		if a.engine.PingOpen() {
+			a.log.Warn("initiator does not answer: connection closed", "silent", a.n.limits.NopInterval+a.n.limits.NopTimeout)
+			a.ctx.StopSelf()
+		}
+	case requestLogout:
+		a.requestLogout(m)
+	case lingerOver:
+		a.ctx.StopSelf()
+	}
+}
+
+// afterTurn looks at what a turn of the socket has brought.
+func (a *connActor) afterTurn(t *tcp.Turn) {
+	switch {
+	case t.Err != nil:
+		if !ordinary(t.Err) {
+			a.log.Warn("connection closed", "reason", t.Err)
+		}
+		a.ctx.StopSelf()
+	case a.tcp.Lingering() && !a.lingering:
+		a.over(nil)
+	}
+}
+
+// over ends the connection in order: the last response goes out first.
+func (a *connActor) over(err error) {
+	if r := a.engine.Refusal(); r != nil && !a.lingering {
+		a.logRefusal(r)
+	}
+	if err == nil && !a.tcp.Lingering() {
+		return
+	}
+	a.tcp.Shutdown()
+	if !a.lingering {
+		a.lingering = true
+		a.ctx.SetBehaviour("closing")
+		a.ctx.After(lingerTime, lingerOver{})
+	}
+}
+
+func (a *connActor) logRefusal(r *login.Refusal) {
+	id := a.machine.Result().Identity
+	a.log.Warn("login refused", "initiator", id.InitiatorName, "target", id.TargetName,
+		"status", r.Status.String(), "reason", r.Reason)
+}
+
+// Admit implements iscsi.Env.
+func (a *connActor) Admit(res login.Result) {
+	m := admit{conn: a.ctx.Self(), result: res, peer: SessionInfo{Peer: a.tcp.RemoteAddr()}}
+	if res.Identity.Discovery {
+		a.n.admitDiscovery(m)
+		return
+	}
+	t := a.n.registry.Load().targets[res.Identity.TargetName]
+	if t == nil || !a.ctx.Send(t.ref, m) {
+		// Through our own mailbox: the answer must not come within Step.
+		a.ctx.Send(a.ctx.Self(), refused{refuse(pdu.LoginTargetRemoved, "the target was removed during the login")})
+		return
+	}
+	a.target = t
+}
+
+func (a *connActor) admitted(m admitted) {
+	a.session = m.ref
+	a.ctx.Watch(m.ref)
+	if err := a.engine.Admitted(m.session); err != nil {
+		a.over(err)
+		return
+	}
+	a.stopLogin()
+	a.ctx.SetBehaviour("full feature")
+	a.ctx.Send(a.n.sessions, connLoggedIn{a.ctx.Self()})
+	a.ctx.After(a.n.limits.NopInterval, nopTick{})
+	id := &m.session.Identity
+	a.log = a.log.With("initiator", id.InitiatorName, "tsih", m.session.TSIH)
+	if m.session.Discovery {
+		a.log.Debug("discovery session")
+		return
+	}
+	p := a.engine.Params()
+	a.log.Info("logged in", "target", id.TargetName, "header_digest", p.HeaderDigest, "data_digest", p.DataDigest)
+}
+
+// SendTargets implements iscsi.Env.
+func (a *connActor) SendTargets(s *iscsi.Session, which string) []iscsi.TargetRecord {
+	return a.n.sendTargets(s, which, a.peer, a.tcp.LocalAddr())
+}
+
+// Manage implements iscsi.Env.
+func (a *connActor) Manage(m *iscsi.Management) {
+	a.Limit(m)
+	if a.target == nil || !a.ctx.Send(a.target.ref, manage{m: m, conn: a.ctx.Self()}) {
+		a.engine.Managed(m, pdu.FunctionRejected)
+	}
+}
+
+// Limit implements iscsi.Env.
+func (a *connActor) Limit(m *iscsi.Management) {
+	a.ctx.After(a.n.limits.ManageTimeout, manageTimeout{m})
+}
+
+// Wake implements iscsi.Env.
+func (a *connActor) Wake() { a.ctx.Send(a.ctx.Self(), wake{}) }
+
+// LoggedOut implements iscsi.Env.
+func (a *connActor) LoggedOut(r pdu.LogoutReason) { a.log.Info("logged out", "reason", r.String()) }
+
+func (a *connActor) abortTasks(m abortTasks) {
+	s := a.engine.Session()
+	if s == nil {
+		m.done(nil)
+		return
+	}
+	if m.port == nil {
+		a.engine.Abort(nil, func(int) { m.done(nil) })
+		return
+	}
+	nexus := s.NexusOf(m.port)
+	if nexus == nil {
+		m.done(nil)
+		return
+	}
+	a.engine.Abort(nexus, func(ended int) {
+		if ended == 0 {
+			nexus = nil
+		}
+		m.done(nexus)
+	})
+}
+
+// keepAlive pings an initiator that has been silent for NopInterval.
+func (a *connActor) keepAlive() {
+	if !a.heard && a.engine.LoggedIn() && a.engine.Ping() {
+		a.ctx.After(a.n.limits.NopTimeout, nopTimeout{})
+	}
+	a.heard = false
+	a.ctx.After(a.n.limits.NopInterval, nopTick{})
+}
+
+func (a *connActor) requestLogout(m requestLogout) {
+	if !a.engine.RequestLogout(m.seconds) {
+		a.ctx.StopSelf()
+		return
+	}
+	a.wantsLogout = true
+}

@@ -1,0 +1,197 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/iserd/iserd/actors/runtime"
+	"github.com/iserd/iserd/luns"
+	"github.com/iserd/iserd/luns/scsi"
+)
+
+// revokeTime is how long a restarting LUN waits for commands that are still in
+// its backend. When it is over the LUN stays fenced: two writers on one backing
+// store would be worse than none.
+const revokeTime = 5 * time.Second
+
+// LUNConfig describes a logical unit of a target.
+type LUNConfig struct {
+	Number uint16
+	Open   luns.Opener
+	Unit   scsi.Config
+}
+
+// LUN is a running logical unit.
+type LUN struct {
+	n      *Node
+	name   string
+	number uint16
+	cfg    LUNConfig
+	port   *scsi.Port
+	ref    runtime.Ref
+
+	// What runs now, or still has to end before something else may run. It is
+	// used in the LUN actor's context only, and outlives its incarnations.
+	unit    *scsi.Unit
+	backend luns.Backend
+}
+
+// AttachLUN opens a backend and makes it a LUN of the target. Initiators that
+// are logged in are told by REPORTED LUNS DATA HAS CHANGED.
+func (t *Target) AttachLUN(ctx context.Context, cfg LUNConfig) (*LUN, error) {
+	l := &LUN{n: t.n, name: fmt.Sprintf("%s:%d", t.cfg.Name, cfg.Number), number: cfg.Number, cfg: cfg, port: scsi.NewPort()}
+	l.cfg.Unit.Spawn = func(f func()) { t.n.sys.Go("lun-worker", f) }
+	if (*t.luns.Load())[cfg.Number] != nil {
+		return nil, fmt.Errorf("target %s has a LUN %d already", t.cfg.Name, cfg.Number)
+	}
+	ref, err := t.n.spawn(ctx, runtime.Spec{
+		Name: "lun-" + l.name, Kind: "lun",
+		New:    t.n.actor(func() runtime.Actor { return &lunActor{l: l} }),
+		Policy: runtime.Policy{MaxRestarts: t.n.limits.RestartsPerLUN, Window: 30 * time.Second},
+	}, func(*runtime.Failure) { l.port.SetClosed(scsi.ClosedFailed) })
+	if err != nil {
+		return nil, fmt.Errorf("LUN %s: %w", l.name, err)
+	}
+	l.ref = ref
+	l.port.Fault = func(value any, stack []byte) {
+		t.n.sys.Send(ref, fault{value: value, stack: string(stack)})
+	}
+	err, callErr := runtime.Call(ctx, t.n.sys, ref, func(reply func(error)) any { return openLUN{reply} })
+	if err = errors.Join(err, callErr); err != nil {
+		t.n.sys.Stop(ref)
+		return nil, fmt.Errorf("LUN %d of %s: %w", cfg.Number, t.cfg.Name, err)
+	}
+	t.changeLUNs(func(m map[uint16]*LUN) { m[cfg.Number] = l })
+	return l, nil
+}
+
+// DetachLUN takes a LUN away and closes its backend. Initiators see LOGICAL
+// UNIT NOT SUPPORTED from now on.
+func (t *Target) DetachLUN(ctx context.Context, number uint16) error {
+	l := (*t.luns.Load())[number]
+	if l == nil {
+		return fmt.Errorf("target %s has no LUN %d", t.cfg.Name, number)
+	}
+	l.port.SetClosed(scsi.ClosedGone)
+	t.changeLUNs(func(m map[uint16]*LUN) { delete(m, number) })
+	err, callErr := runtime.Call(ctx, t.n.sys, l.ref, func(reply func(error)) any { return closeLUN{reply} })
+	return errors.Join(err, callErr)
+}
+
+// changeLUNs replaces the LUN table and tells the sessions.
+func (t *Target) changeLUNs(change func(map[uint16]*LUN)) {
+	t.n.mu.Lock()
+	m := maps.Clone(*t.luns.Load())
+	change(m)
+	t.luns.Store(&m)
+	t.n.mu.Unlock()
+	t.n.sys.Send(t.ref, lunMapChanged{})
+	for _, l := range m {
+		l.port.Attention(scsi.AttentionReportedLUNsChanged, nil)
+	}
+}
+
+// Messages of a LUN.
+type (
+	openLUN  struct{ reply func(error) }
+	closeLUN struct{ reply func(error) }
+	fault    struct {
+		value any
+		stack string
+	}
+)
+
+// lunActor keeps a logical unit alive: it opens the backend, publishes the
+// unit behind the data port, and starts over with both when a command has
+// panicked in them.
+type lunActor struct{ l *LUN }
+
+// Receive implements runtime.Actor.
+func (a *lunActor) Receive(ctx runtime.Context, msg any) {
+	switch m := msg.(type) {
+	case runtime.Started:
+		a.started(ctx)
+	case openLUN:
+		m.reply(a.open(ctx))
+	case closeLUN:
+		m.reply(a.close(ctx))
+		ctx.StopSelf()
+	case fault:
+		// The command has been answered; the fault is the unit's, so it is
+		// this actor that fails and its supervisor that acts.
+		panic(&backendFault{value: m.value, stack: m.stack})
+	case runtime.Restarting:
+		ctx.SetBehaviour("restarting")
+		_ = a.close(ctx)
+	case runtime.Stopping:
+		if err := a.close(ctx); err != nil {
+			ctx.Log().Error("backend did not close", "reason", err)
+		}
+	}
+}
+
+// backendFault is a panic that happened in a command of the unit.
+type backendFault struct {
+	value any
+	stack string
+}
+
+// Error names the panic and where it happened.
+func (f *backendFault) Error() string { return fmt.Sprintf("%v\n%s", f.value, f.stack) }
+
+func (a *lunActor) started(ctx runtime.Context) {
+	if ctx.Generation() == 1 {
+		return // AttachLUN asks for the first opening and wants its error
+	}
+	if err := a.open(ctx); err != nil {
+		ctx.Log().Error("cannot bring the LUN back", "reason", err)
+		panic(err)
+	}
+	a.l.port.Attention(scsi.AttentionDeviceInternalReset, nil)
+	ctx.Log().Warn("LUN is back", "generation", ctx.Generation())
+}
+
+// open makes a new incarnation. What is left of the old one must be gone.
+func (a *lunActor) open(ctx runtime.Context) error {
+	l := a.l
+	if err := a.close(ctx); err != nil {
+		return err
+	}
+	b, err := l.cfg.Open(context.Background())
+	if err != nil {
+		return err
+	}
+	u, err := scsi.NewUnit(l.cfg.Unit, b)
+	if err != nil {
+		return errors.Join(err, b.Close())
+	}
+	l.unit, l.backend = u, b
+	l.port.Publish(u)
+	ctx.SetBehaviour("online")
+	return nil
+}
+
+// close ends the current incarnation: no new commands, wait for those under
+// way, flush, close.
+func (a *lunActor) close(ctx runtime.Context) error {
+	l := a.l
+	if l.unit == nil {
+		return nil
+	}
+	wait, cancel := context.WithTimeout(context.Background(), revokeTime)
+	defer cancel()
+	if err := l.port.Revoke(wait); err != nil {
+		ctx.SetBehaviour("fenced")
+		return fmt.Errorf("fenced, commands are still in the backend: %w", err)
+	}
+	l.unit.Close()
+	b := l.backend
+	l.unit, l.backend = nil, nil
+	if err := b.Flush(wait); err != nil && !errors.Is(err, luns.ErrReadOnly) {
+		return errors.Join(fmt.Errorf("flush: %w", err), b.Close())
+	}
+	return b.Close()
+}

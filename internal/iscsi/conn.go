@@ -1,0 +1,282 @@
+package iscsi
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/iserd/iserd/internal/bufpool"
+	"github.com/iserd/iserd/pdu"
+	"github.com/iserd/iserd/pdu/login"
+)
+
+type connState uint8
+
+const (
+	inLogin   connState = iota // Login Requests only
+	admitting                  // the node decides on the session; the initiator has to wait
+	fullFeature
+	loggedOut // the response to a Logout is queued; nothing is taken any more
+	closed
+)
+
+// Errors that end a connection in an orderly way.
+var (
+	// ErrLoggedOut follows a Logout: send what is queued, then close.
+	ErrLoggedOut = errors.New("logged out")
+	// ErrLoginFailed follows a refused login: send what is queued, then close.
+	ErrLoginFailed = errors.New("login failed")
+)
+
+// Conn is one connection of a session, RFC 7143 §4.2: its numbering, its tasks
+// and what it does with each PDU. All methods are to be called in one context.
+type Conn struct {
+	dm   Datamover
+	env  Env
+	pool *bufpool.Pool
+
+	state   connState
+	login   *login.Machine
+	refusal *login.Refusal
+	session *Session
+	params  login.Params
+	statSN  uint32
+
+	tasks map[uint32]*Task // tasks that wait for data or for a unit, by InitiatorTaskTag
+	free  []*Task
+	live  int // tasks taken from free
+	begun begun
+	sense [2 + 252]byte
+
+	immediates int // tasks with the I bit
+	late       lateTags
+	text       textExchange
+	ping       pinger
+
+	done struct { // filled by workers
+		sync.Mutex
+		tasks  []*Task
+		spare  []*Task
+		closed bool
+	}
+}
+
+// Options are the means of a connection.
+type Options struct {
+	Datamover Datamover
+	Env       Env
+	Pool      *bufpool.Pool
+	Login     *login.Machine
+}
+
+// NewConn returns a connection that waits for its first Login Request.
+func NewConn(o Options) *Conn {
+	return &Conn{dm: o.Datamover, env: o.Env, pool: o.Pool, login: o.Login, tasks: make(map[uint32]*Task)}
+}
+
+// Session is the session that the connection belongs to, nil before the login
+// is through.
+func (c *Conn) Session() *Session { return c.session }
+
+// Params are the negotiated parameters, zero before the login is through.
+func (c *Conn) Params() *login.Params { return &c.params }
+
+// Refusal tells the operator why the login failed, nil if it did not.
+func (c *Conn) Refusal() *login.Refusal { return c.refusal }
+
+// LoggedIn reports whether the connection is in the full feature phase.
+func (c *Conn) LoggedIn() bool { return c.state == fullFeature }
+
+// Outstanding is the number of tasks that are not ended.
+func (c *Conn) Outstanding() int { return c.live }
+
+// Begin announces a PDU whose header is here and whose data segment is not. It
+// returns where the data goes (a slice as long as the segment), or nil when
+// the datamover is to gather the segment itself. Either way Receive follows
+// with the whole PDU. Begin is for PDUs in the full feature phase only.
+func (c *Conn) Begin(h *pdu.BHS, ahs []byte) ([]byte, error) {
+	if c.state != fullFeature {
+		return nil, nil
+	}
+	switch h.Opcode() {
+	case pdu.OpSCSICommand:
+		return c.beginCommand(h, ahs)
+	case pdu.OpDataOut:
+		return c.beginUnsolicited(h)
+	default:
+		return nil, nil
+	}
+}
+
+// Receive takes one whole PDU. It borrows all its arguments. An error means
+// that the connection is to be closed, after sending what is queued.
+func (c *Conn) Receive(h *pdu.BHS, ahs, data []byte) error {
+	switch c.state {
+	case inLogin:
+		return c.receiveLogin(h, data)
+	case admitting:
+		return fmt.Errorf("%v while the login awaits its answer", h.Opcode())
+	case fullFeature:
+		return c.receive(h, ahs, data)
+	default:
+		return nil
+	}
+}
+
+func (c *Conn) receive(h *pdu.BHS, ahs, data []byte) error {
+	op := h.Opcode()
+	if op == pdu.OpDataOut {
+		return c.receiveUnsolicited(h, data)
+	}
+	if c.begun.open {
+		return c.receiveBegun(data)
+	}
+	switch op {
+	case pdu.OpSCSICommand, pdu.OpTaskManagementRequest, pdu.OpTextRequest, pdu.OpLogoutRequest, pdu.OpNOPOut:
+	case pdu.OpSNACK:
+		// ErrorRecoveryLevel 0 knows no SNACK, RFC 7143 §7.2.
+		c.reject(h, pdu.RejectSNACK)
+		return nil
+	case pdu.OpLoginRequest:
+		return errors.New("Login Request in the full feature phase")
+	default:
+		c.reject(h, pdu.RejectCommandNotSupported)
+		return nil
+	}
+	if h.Immediate() {
+		return c.dispatch(h, ahs, data)
+	}
+	if op == pdu.OpNOPOut && h.InitiatorTaskTag() == pdu.ReservedTag {
+		// An answer to a ping carries the I bit (§11.18); without it the
+		// CmdSN counts all the same.
+		return c.inTurn(h, ahs, data)
+	}
+	return c.inTurn(h, ahs, data)
+}
+
+// inTurn runs a numbered PDU when its CmdSN is the next one, and after it
+// those that were held for it.
+func (c *Conn) inTurn(h *pdu.BHS, ahs, data []byte) error {
+	w := &c.session.window
+	switch w.place(h.CmdSN()) {
+	case outside:
+		return nil
+	case early:
+		w.hold(heldPDU{
+			cmdSN: h.CmdSN(), bhs: *h,
+			ahs: append([]byte(nil), ahs...), data: append([]byte(nil), data...),
+		})
+		return nil
+	}
+	w.expCmdSN++
+	if err := c.dispatch(h, ahs, data); err != nil {
+		return err
+	}
+	if len(w.held) == 0 {
+		return nil
+	}
+	return c.runHeld()
+}
+
+func (c *Conn) runHeld() error {
+	w := &c.session.window
+	for {
+		p, ok := w.next()
+		if !ok {
+			return nil
+		}
+		w.expCmdSN++
+		if p.skip {
+			continue
+		}
+		if err := c.dispatch(&p.bhs, p.ahs, p.data); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *Conn) dispatch(h *pdu.BHS, ahs, data []byte) error {
+	switch h.Opcode() {
+	case pdu.OpSCSICommand:
+		return c.command(h, ahs, data)
+	case pdu.OpTaskManagementRequest:
+		return c.taskManagement(h)
+	case pdu.OpTextRequest:
+		return c.textRequest(h, data)
+	case pdu.OpLogoutRequest:
+		return c.logout(h)
+	default:
+		return c.nopOut(h, data)
+	}
+}
+
+// stamp fills the numbers that every target PDU with a status carries.
+func (c *Conn) stamp(h *pdu.BHS) {
+	h.SetStatSN(c.statSN)
+	c.statSN++
+	c.StampWindow(h)
+}
+
+// NextStatSN gives the StatSN of a PDU that carries status, and moves on.
+func (c *Conn) NextStatSN() uint32 {
+	s := c.statSN
+	c.statSN++
+	return s
+}
+
+// StatSN is the StatSN that the next status will carry.
+func (c *Conn) StatSN() uint32 { return c.statSN }
+
+// StampWindow fills ExpCmdSN and MaxCmdSN as they stand now.
+func (c *Conn) StampWindow(h *pdu.BHS) {
+	w := &c.session.window
+	h.SetExpCmdSN(w.expCmdSN)
+	h.SetMaxCmdSN(w.maxCmdSN())
+}
+
+// reject answers a PDU that can't be taken with its own header, RFC 7143 §11.17.
+func (c *Conn) reject(bad *pdu.BHS, why pdu.RejectReason) {
+	var h pdu.BHS
+	(&pdu.Reject{Reason: why, DataLen: pdu.BHSLen}).Encode(&h)
+	c.stamp(&h)
+	c.dm.SendControl(&h, bad[:])
+}
+
+// Reject lets the datamover answer a PDU that it refuses itself.
+func (c *Conn) Reject(bad *pdu.BHS, why pdu.RejectReason) { c.reject(bad, why) }
+
+// Close ends all tasks without an answer. Tasks that a unit's worker still
+// runs keep their buffer and their range lock until the worker is through.
+func (c *Conn) Close() {
+	if c.state == closed {
+		return
+	}
+	c.state = closed
+	c.begun = begun{}
+	c.done.Lock()
+	c.done.closed = true
+	finished := c.done.tasks
+	c.done.tasks = nil
+	c.done.Unlock()
+	for _, t := range finished {
+		t.drop()
+	}
+	for itt, t := range c.tasks {
+		delete(c.tasks, itt)
+		if t.state == taskRunning {
+			t.Abort()
+			continue
+		}
+		t.drop()
+	}
+}
+
+// drop gives back what a task holds, for a connection that is gone.
+func (t *Task) drop() {
+	t.state = taskFree
+	t.Release()
+	if t.buf != nil {
+		t.buf.Release()
+		t.buf = nil
+	}
+}

@@ -1,0 +1,172 @@
+package iscsi
+
+import (
+	"github.com/iserd/iserd/luns/scsi"
+	"github.com/iserd/iserd/pdu"
+)
+
+// Management is a task management function under way, RFC 7143 §11.5.
+type Management struct {
+	Function pdu.TMFunction
+	LUN      pdu.LUN
+	Nexus    *scsi.Nexus // of LUN; nil for the functions that address the target
+
+	conn     *Conn
+	itt      uint32
+	answered bool
+}
+
+func (c *Conn) taskManagement(h *pdu.BHS) error {
+	var p pdu.TaskManagementRequest
+	if err := p.Decode(h); err != nil || p.InitiatorTaskTag == pdu.ReservedTag {
+		c.reject(h, pdu.RejectInvalidPDUField)
+		return nil
+	}
+	if c.session.Discovery {
+		c.reject(h, pdu.RejectCommandNotSupported)
+		return nil
+	}
+	m := &Management{Function: p.Function, LUN: p.LUN, conn: c, itt: p.InitiatorTaskTag}
+	m.Nexus = c.session.LUNs().Lookup(p.LUN)
+	switch p.Function {
+	case pdu.AbortTask:
+		c.abortTask(m, &p)
+	case pdu.AbortTaskSet, pdu.ClearTaskSet, pdu.LogicalUnitReset:
+		if m.Nexus == nil {
+			c.Managed(m, pdu.LUNDoesNotExist)
+			return nil
+		}
+		c.manageUnit(m)
+	case pdu.TargetWarmReset, pdu.TargetColdReset:
+		m.Nexus = nil
+		c.env.Manage(m)
+	case pdu.TaskReassign:
+		c.Managed(m, pdu.TaskReassignmentNotSupported)
+	default:
+		c.Managed(m, pdu.FunctionNotSupported)
+	}
+	return nil
+}
+
+func (c *Conn) manageUnit(m *Management) {
+	if m.Function != pdu.AbortTaskSet {
+		c.env.Manage(m)
+		return
+	}
+	// Only tasks of this I_T nexus are meant, and all of them are here.
+	c.env.Limit(m)
+	c.Abort(m.Nexus, func(int) { c.Managed(m, pdu.FunctionComplete) })
+}
+
+// abortTask ends one task by its tag, RFC 7143 §11.5.1 and §11.5.5.
+func (c *Conn) abortTask(m *Management, p *pdu.TaskManagementRequest) {
+	w := &c.session.window
+	t := c.tasks[p.ReferencedTaskTag]
+	if t == nil {
+		t = c.begunTask(p.ReferencedTaskTag)
+	}
+	if t != nil {
+		c.env.Limit(m)
+		d := &drain{left: 1, done: func() { c.Managed(m, pdu.FunctionComplete) }}
+		c.abort(t, d)
+		d.one()
+		return
+	}
+	if w.drop(p.ReferencedTaskTag) {
+		c.Managed(m, pdu.FunctionComplete)
+		return
+	}
+	// §11.5.5: a CmdSN inside the window counts as received from now on;
+	// outside of it the task is not there (any more).
+	switch w.place(p.RefCmdSN) {
+	case inOrder:
+		w.expCmdSN++
+		c.Managed(m, pdu.FunctionComplete)
+	case early:
+		w.hold(heldPDU{cmdSN: p.RefCmdSN, skip: true})
+		c.Managed(m, pdu.FunctionComplete)
+	default:
+		c.Managed(m, pdu.TaskDoesNotExist)
+	}
+}
+
+func (c *Conn) begunTask(itt uint32) *Task {
+	if t := c.begun.task; t != nil && t.InitiatorTaskTag == itt {
+		return t
+	}
+	return nil
+}
+
+// Managed answers a task management function, once; a second answer (its end
+// after its time limit) is dropped.
+func (c *Conn) Managed(m *Management, r pdu.TMResponse) {
+	if m.answered || c.state != fullFeature {
+		return
+	}
+	m.answered = true
+	p := pdu.TaskManagementResponse{Response: r, InitiatorTaskTag: m.itt}
+	var h pdu.BHS
+	p.Encode(&h)
+	c.stamp(&h)
+	c.dm.SendControl(&h, nil)
+}
+
+// Conn is the connection that asked.
+func (m *Management) Conn() *Conn { return m.conn }
+
+// Abort ends all tasks on a nexus, or on all of them for nil, without a
+// response. It calls done (in the connection's context, now or later) with how
+// many there were, when no write of theirs can land any more.
+func (c *Conn) Abort(n *scsi.Nexus, done func(ended int)) {
+	ended := 0
+	d := &drain{left: 1, done: func() { done(ended) }}
+	end := func(t *Task) {
+		if n == nil || t.Nexus == n {
+			ended++
+			c.abort(t, d)
+		}
+	}
+	for _, t := range c.tasks {
+		end(t)
+	}
+	if c.begun.task != nil {
+		end(c.begun.task)
+	}
+	d.one()
+}
+
+// abort ends one task without a response. What is in the hands of a worker or
+// of the transport ends when these let go of it, and d waits for that.
+func (c *Conn) abort(t *Task, d *drain) {
+	if t.aborted {
+		return
+	}
+	switch t.state {
+	case taskRunning:
+		if t.Abort() { // it had not started
+			c.endTask(t)
+			return
+		}
+	case taskImmediate:
+	case taskSolicited:
+		c.dm.Forget(t)
+		c.late.add(t.InitiatorTaskTag)
+	default:
+		c.late.add(t.InitiatorTaskTag)
+	}
+	if t.state != taskRunning && !t.placing && t != c.begun.task {
+		c.endTask(t)
+		return
+	}
+	t.aborted = true
+	t.wait = d
+	d.left++
+}
+
+func (c *Conn) endAborted(t *Task) {
+	d := t.wait
+	c.endTask(t)
+	if d != nil {
+		d.one()
+	}
+}
