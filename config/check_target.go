@@ -1,8 +1,17 @@
 package config
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/hashicorp/hcl/v2"
+)
 
 func (k *checker) targets() {
+	if len(k.Targets) == 0 {
+		k.diags = append(k.diags, &hcl.Diagnostic{
+			Severity: hcl.DiagWarning, Summary: "No target", Detail: "The configuration has no target block: there is nothing to serve.",
+		})
+	}
 	if len(k.Targets) > 0 && len(k.PortalGroups) == 0 {
 		k.errorf(k.Targets[0].Header(), "No portal group", "There is no address to listen on: add a portal_group block with a portal.")
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 
+	"github.com/agext/levenshtein"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
@@ -23,7 +24,7 @@ func maskText(s string, secrets []string) string {
 }
 
 // maskSource returns a copy of src, of the same length, in which asterisks stand
-// for what follows "secret =" up to the end of the expression, and for the known
+// for what follows the name secret up to the end of the expression, and for the known
 // secrets. It works on tokens, so that it holds for a file that does not parse;
 // the first arguments of file() and env() stay readable.
 func maskSource(src []byte, name string, secrets []string) []byte {
@@ -43,11 +44,19 @@ func maskSource(src []byte, name string, secrets []string) []byte {
 	}
 	tokens, _ := hclsyntax.LexConfig(src, name, hcl.InitialPos)
 	for i := 0; i+1 < len(tokens); i++ {
-		if isIdent(tokens[i], "secret") && tokens[i+1].Type == hclsyntax.TokenEqual {
-			i = maskExpression(out, tokens, i+2)
+		afterDot := i > 0 && tokens[i-1].Type == hclsyntax.TokenDot
+		if tokens[i].Type == hclsyntax.TokenIdent && !afterDot && secretName(string(tokens[i].Bytes)) {
+			i = maskExpression(out, tokens, i+1)
 		}
 	}
 	return out
+}
+
+// secretName reports whether an argument of that name may hold a secret, with a
+// slip of the pen or under the name that other programs have for it.
+func secretName(name string) bool {
+	low := strings.ToLower(name)
+	return strings.Contains(low, "secret") || strings.Contains(low, "passw") || levenshtein.Distance(low, "secret", nil) < 3
 }
 
 // maskExpression blots the literals from token i to the end of the line outside

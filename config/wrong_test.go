@@ -9,10 +9,10 @@ import (
 
 // Parts of a configuration that is right; a case replaces one of them.
 const (
-	lan     = "portal_group \"lan\" {\ntag = 1\nportal \"127.0.0.1:3260\" {}\n}\n"
-	mem     = `backend "memory" "m" { size = "1GiB" }` + "\n"
-	scratch = "target \"iqn.2026-11.com.example:t\" {\ninsecure = true\nlun \"0\" { backend = backend.memory.m }\n}\n"
-	chap    = "auth \"esx\" {\ntype = \"chap\"\nuser \"esx01\" { secret = file(\"/etc/iserd/s/esx01\") }\n}\n"
+	lan      = "portal_group \"lan\" {\ntag = 1\nportal \"127.0.0.1:3260\" {}\n}\n"
+	mem      = `backend "memory" "m" { size = "1GiB" }` + "\n"
+	scratch  = "target \"iqn.2026-11.com.example:t\" {\ninsecure = true\nlun \"0\" { backend = backend.memory.m }\n}\n"
+	chapAuth = "auth \"esx\" {\ntype = \"chap\"\nuser \"esx01\" { secret = file(\"/etc/iserd/s/esx01\") }\n}\n"
 )
 
 // withTarget is a configuration whose target holds lines besides its LUN.
@@ -134,7 +134,7 @@ var wrong = []struct{ name, src, want string }{
 	{"auth: initiator_name a string", withAuth("type = \"none\"\ninitiator_name = ‸\"iqn.2026-11.com.example:i\""), "is a list of strings"},
 	{"auth: address", withAuth("type = \"none\"\ninitiator_address = ‸[\"10.0.0.300\"]"), "neither an address nor a network"},
 	{"auth: network with host bits", withAuth("type = \"none\"\ninitiator_address = ‸[\"10.1.2.3/8\"]"), `Did you mean "10.0.0.0/8"?`},
-	{"auth: name twice", chap + "auth ‸\"esx\" {\ntype = \"chap\"\nuser \"esx02\" { secret = file(\"/etc/iserd/s/esx02\") }\n}\n" + lan + mem + scratch, "already defined at iserd.hcl:1:6"},
+	{"auth: name twice", chapAuth + "auth ‸\"esx\" {\ntype = \"chap\"\nuser \"esx02\" { secret = file(\"/etc/iserd/s/esx02\") }\n}\n" + lan + mem + scratch, "already defined at iserd.hcl:1:6"},
 	{"auth: name with a space", withTop("auth ‸\"my esx\" {\ntype = \"chap\"\nuser \"u\" { secret = file(\"/etc/iserd/s/esx01\") }\n}"), "Invalid name"},
 	{"auth: no label", withTop("auth ‸{ type = \"none\" }"), "All auth blocks must have 1 labels"},
 
@@ -204,7 +204,7 @@ var wrong = []struct{ name, src, want string }{
 	{"target: open to everybody", lan + mem + "‸" + strings.Replace(scratch, "insecure = true\n", "", 1), "Target open to everybody"},
 	{"target: open by auth none", lan + mem + "auth \"a\" { type = \"none\" }\n‸" + strings.Replace(scratch, "insecure = true", "auth = \"a\"", 1), "Target open to everybody"},
 	{"target: open by network /0", lan + mem + "auth \"a\" {\ntype = \"none\"\ninitiator_address = [\"0.0.0.0/0\"]\n}\n‸" + strings.Replace(scratch, "insecure = true", "auth = \"a\"", 1), "Target open to everybody"},
-	{"target: unknown auth", lan + mem + chap + strings.Replace(scratch, "insecure = true", "portal_groups = [\"lan\"]\nauth = ‸\"esc\"", 1), `Did you mean "esx"?`},
+	{"target: unknown auth", lan + mem + chapAuth + strings.Replace(scratch, "insecure = true", "portal_groups = [\"lan\"]\nauth = ‸\"esc\"", 1), `Did you mean "esx"?`},
 	{"target: unknown portal group", withTarget("portal_groups = ‸[\"lam\"]"), `Did you mean "lan"?`},
 	{"target: no portal group", withTarget("portal_groups = ‸[]"), "could not be reached"},
 	{"target: which portal group", lan + "portal_group \"wan\" {\ntag = 2\nportal \"127.0.0.2:3260\" {}\n}\n" + mem + "‸" + scratch, `portal_groups = ["lan", "wan"]`},
