@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/iserd/iserd/pdu"
+	"github.com/iserd/iserd/pdu/login"
 )
 
 // IO is one SCSI command of a [Pipeline]. The slots live as long as the
@@ -131,6 +132,9 @@ func NewPipeline(c *Conn, r *LoginResult, cfg PipelineConfig) (*Pipeline, error)
 
 // InFlight returns how many commands are in flight.
 func (p *Pipeline) InFlight() int { return len(p.slots) - len(p.free) }
+
+// Params returns what was negotiated.
+func (p *Pipeline) Params() login.Params { return p.r.Params }
 
 // Close drops the connection.
 func (p *Pipeline) Close() error { return p.c.Close() }
