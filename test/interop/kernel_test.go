@@ -22,6 +22,8 @@ var (
 	filesystemsScript string
 	//go:embed guest/survive.sh
 	surviveScript string
+	//go:embed guest/chap.sh
+	chapScript string
 	//go:embed guest/fio.sh
 	fioScript string
 )
@@ -61,17 +63,56 @@ func TestKernelFilesystems(t *testing.T) {
 	}
 }
 
+// The kernel's initiator logs in by mutual CHAP with every algorithm that it
+// has, and neither side takes a wrong secret.
+func TestKernelCHAP(t *testing.T) {
+	lab.Gate(t)
+	algorithms := []string{"MD5", "SHA1", "SHA256", "SHA3-256"}
+	if os.Getenv("ISERD_TEST_TARGET") == "tgt" {
+		algorithms = algorithms[:1] // it refuses SHA1
+	}
+	n := lab.NewNet(t)
+	d := target.Start(t, target.Config{
+		Net: n, LUNs: []target.LUN{{Size: 64 * mib}},
+		User: "alice", Secret: "wonderland-2026", MutualUser: "hatter", MutualSecret: "it-is-tea-time",
+	})
+	r := lab.Boot(t, n, lab.Guest{Script: chapScript, Env: guestEnv(d, map[string]string{
+		"ALGORITHMS": strings.Join(algorithms, " "),
+		"CHAP_USER":  d.User, "SECRET": d.Secret, "MUTUAL_USER": d.MutualUser, "MUTUAL_SECRET": d.MutualSecret,
+	})})
+	for _, a := range algorithms {
+		if !strings.Contains(r.Output, "lab: logged in with "+a) {
+			t.Errorf("no login with %s", a)
+		}
+	}
+	if strings.Contains(d.Log(), d.Secret) || strings.Contains(d.Log(), d.MutualSecret) {
+		t.Error("a secret is in the daemon's log")
+	}
+}
+
 // The kernel's initiator goes on, without an error, while the daemon is killed
-// with SIGKILL and restarted under it. ISERD_KILLS is the number of kills.
+// with SIGKILL, or stopped with SIGTERM, and restarted under it. ISERD_KILLS is
+// the number of times.
 func TestKernelSurvivesKill(t *testing.T) {
 	lab.Gate(t)
-	kills := 5
+	t.Run("SIGKILL", func(t *testing.T) { survive(t, 5, (*target.Daemon).Kill) })
+	t.Run("SIGTERM", func(t *testing.T) {
+		survive(t, 2, func(d *target.Daemon) {
+			// The daemon drains its sessions for 5 s at most.
+			if took := d.Stop(); took > 7*time.Second {
+				t.Errorf("daemon took %v to stop, want 7 s at most", took)
+			}
+		})
+	})
+}
+
+func survive(t *testing.T, times int, end func(*target.Daemon)) {
 	if s := os.Getenv("ISERD_KILLS"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 {
 			t.Fatalf("ISERD_KILLS is %q, want a number from 1", s)
 		}
-		kills = n
+		times = n
 	}
 	n := lab.NewNet(t)
 	d := target.Start(t, target.Config{Net: n, LUNs: fileLUNs(t, 256*mib, 512*mib, 64*mib)})
@@ -82,11 +123,11 @@ func TestKernelSurvivesKill(t *testing.T) {
 	})
 	vm.WaitLine("lab: running", time.Minute)
 	var restarts []time.Duration
-	for range kills {
+	for range times {
 		// A pass that ends after a restart shows that I/O goes on again.
 		vm.WaitLine("lab: pass ", 2*time.Minute)
 		vm.WaitLine("lab: pass ", 2*time.Minute)
-		d.Kill()
+		end(d)
 		restarts = append(restarts, d.Restart())
 	}
 	vm.WaitLine("lab: pass ", 2*time.Minute)
@@ -100,9 +141,9 @@ func TestKernelSurvivesKill(t *testing.T) {
 		t.Fatalf("no result without errors from the guest:\n%s", r.Output)
 	}
 	slices.Sort(restarts)
-	t.Logf("%d kills: %s passes, longest pass %s ms, listening again after %v to %v",
-		kills, m[1], m[2], restarts[0], restarts[kills-1])
-	if median := restarts[kills/2]; median > 500*time.Millisecond {
+	t.Logf("%d restarts: %s passes, longest pass %s ms, listening again after %v to %v",
+		times, m[1], m[2], restarts[0], restarts[times-1])
+	if median := restarts[times/2]; median > 500*time.Millisecond {
 		t.Errorf("listening again after %v, want 500 ms", median)
 	}
 	// A pass takes about 2 s when nothing happens, and a stall may take 10 s.

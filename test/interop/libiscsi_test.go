@@ -40,7 +40,7 @@ func TestLibiscsiTools(t *testing.T) {
 		}
 	})
 	for page, want := range map[string]string{
-		"0":    "SUPPORTED",
+		"0":   "SUPPORTED",
 		"131": "DEVICE_IDENTIFICATION",
 		"176": "(?i)maximum transfer length|BLOCK_LIMITS",
 	} {

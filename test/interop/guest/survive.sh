@@ -1,5 +1,5 @@
 # ext4 on LUN $LUN0, xfs on $LUN1 and fio on the bare disk of $LUN2 go on while
-# the host kills and restarts the daemon. Each pass writes a new file, makes it
+# the host stops or kills the daemon and restarts it. Each pass writes a new file, makes it
 # durable, and reads files of earlier passes back from the disk. It ends when
 # the host makes /lab/stop, with the count of errors and the longest stall.
 iscsi_start

@@ -35,11 +35,17 @@ iscsi_discover() {
 	grep -q " $LAB_TARGET\$" /tmp/targets || { cat /tmp/targets; fail "discovery does not list $LAB_TARGET"; }
 }
 
+# iscsi_node: the node record without asking the target.
+iscsi_node() { iscsiadm -m node -T "$LAB_TARGET" -p "$LAB_PORTAL" -o new >/dev/null; }
+
 # iscsi_set NAME VALUE: a setting of the node record, for the next login.
 iscsi_set() { iscsiadm -m node -T "$LAB_TARGET" -p "$LAB_PORTAL" -o update -n "$1" -v "$2"; }
 
+# iscsi_try_login: the status of the attempt is the caller's to judge.
+iscsi_try_login() { iscsiadm -m node -T "$LAB_TARGET" -p "$LAB_PORTAL" --login >/tmp/login.log 2>&1; }
+
 iscsi_login() {
-	iscsiadm -m node -T "$LAB_TARGET" -p "$LAB_PORTAL" --login >/tmp/login.log 2>&1 ||
+	iscsi_try_login ||
 		{ cat /tmp/login.log /tmp/iscsid.log; fail "login"; }
 }
 

@@ -55,7 +55,11 @@ func (iserd) hcl(d *Daemon) string {
 	w("log { level = %q }\n", "info")
 	w("portal_group \"test\" {\n  tag = 1\n  portal %q {}\n}\n", d.Portal())
 	if d.User != "" {
-		w("auth \"test\" {\n  type = \"chap\"\n  user %q { secret = %q }\n}\n", d.User, d.Secret)
+		w("auth \"test\" {\n  type = %q\n  user %q { secret = %q }\n", d.authType(), d.User, d.Secret)
+		if d.MutualUser != "" {
+			w("  mutual {\n    user = %q\n    secret = %q\n  }\n", d.MutualUser, d.MutualSecret)
+		}
+		w("}\n")
 	}
 	for i, l := range d.LUNs {
 		if l.Path != "" {
@@ -85,6 +89,13 @@ func (iserd) hcl(d *Daemon) string {
 	}
 	w("}\n")
 	return b.String()
+}
+
+func (d *Daemon) authType() string {
+	if d.MutualUser != "" {
+		return "mutual-chap"
+	}
+	return "chap"
 }
 
 // hclValue writes a text key's value: a boolean, a number.

@@ -33,8 +33,10 @@ type Config struct {
 	// "Yes" or "MaxBurstLength": "262144"; what is left out is the daemon's
 	// default. Digests are always None and CRC32C, as the initiator likes.
 	Session map[string]string
-	// User and Secret ask the initiator for CHAP when they are not empty.
-	User, Secret string
+	// User and Secret ask the initiator for CHAP when they are not empty;
+	// MutualUser and MutualSecret are the daemon's own proof.
+	User, Secret             string
+	MutualUser, MutualSecret string
 }
 
 // program is a target daemon that the harness knows how to run.

@@ -61,6 +61,10 @@ func (p tgt) configure(d *Daemon) error {
 		steps = append(steps, []string{"--op", "new", "--mode", "account", "--user", d.User, "--password", d.Secret},
 			[]string{"--op", "bind", "--mode", "account", "--tid", "1", "--user", d.User})
 	}
+	if d.MutualUser != "" {
+		steps = append(steps, []string{"--op", "new", "--mode", "account", "--user", d.MutualUser, "--password", d.MutualSecret},
+			[]string{"--op", "bind", "--mode", "account", "--tid", "1", "--user", d.MutualUser, "--outgoing"})
+	}
 	steps = append(steps, []string{"--op", "bind", "--mode", "target", "--tid", "1", "-I", "ALL"})
 	for _, args := range steps {
 		if out, err := exec.Command("tgtadm", append([]string{"-C", p.control(d), "--lld", "iscsi"}, args...)...).CombinedOutput(); err != nil {
