@@ -3,6 +3,7 @@ package login
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/iserd/iserd/pdu"
@@ -52,7 +53,7 @@ func (s State) String() string {
 	case Failed:
 		return "Failed"
 	}
-	return "?"
+	return fmt.Sprintf("State(%d)", uint8(s))
 }
 
 // Reply is the outcome of one step.

@@ -29,15 +29,6 @@ const (
 	authDone                        // the initiator is who it says
 )
 
-// String returns the name of the state.
-func (s authState) String() string {
-	names := [...]string{"open", "none", "selected", "challenged", "done"}
-	if int(s) < len(names) {
-		return names[s]
-	}
-	return "?"
-}
-
 // security holds what lives only during the SecurityNegotiation stage.
 type security struct {
 	state     authState
