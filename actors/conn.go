@@ -66,7 +66,7 @@ type (
 	}
 	manageTimeout struct{ m *iscsi.Management }
 	abortTasks    struct {
-		port *scsi.Port // nil: of all logical units
+		port *scsi.Port             // nil: of all logical units
 		done func(lost *scsi.Nexus) // the nexus, if tasks of it were ended
 	}
 )

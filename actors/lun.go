@@ -21,7 +21,10 @@ const revokeTime = 5 * time.Second
 type LUNConfig struct {
 	Number uint16
 	Open   luns.Opener
-	Unit   scsi.Config
+	// Kept says that Open returns the same backend every time: it is closed
+	// with the LUN, and not between its incarnations.
+	Kept bool
+	Unit scsi.Config
 }
 
 // LUN is a running logical unit.
@@ -81,6 +84,33 @@ func (t *Target) DetachLUN(ctx context.Context, number uint16) error {
 	return errors.Join(err, callErr)
 }
 
+// Resize takes over the size that the backend of a LUN has now.
+func (t *Target) Resize(ctx context.Context, number uint16) error {
+	l := (*t.luns.Load())[number]
+	if l == nil {
+		return fmt.Errorf("target %s has no LUN %d", t.cfg.Name, number)
+	}
+	err, callErr := runtime.Call(ctx, t.n.sys, l.ref, func(reply func(error)) any { return resizeLUN{reply} })
+	return errors.Join(err, callErr)
+}
+
+// Close ends the sessions of the target, detaches its LUNs and removes it.
+func (t *Target) Close(ctx context.Context) error {
+	err := t.n.update(func(r *registry) error {
+		delete(r.targets, t.cfg.Name)
+		return nil
+	})
+	_, callErr := runtime.Call(ctx, t.n.sys, t.ref, func(reply func(struct{})) any {
+		return endTarget{func() { reply(struct{}{}) }}
+	})
+	err = errors.Join(err, callErr)
+	for number := range *t.luns.Load() {
+		err = errors.Join(err, t.DetachLUN(ctx, number))
+	}
+	t.n.sys.Stop(t.ref)
+	return err
+}
+
 // changeLUNs replaces the LUN table and tells the sessions.
 func (t *Target) changeLUNs(change func(map[uint16]*LUN)) {
 	t.n.mu.Lock()
@@ -96,9 +126,10 @@ func (t *Target) changeLUNs(change func(map[uint16]*LUN)) {
 
 // Messages of a LUN.
 type (
-	openLUN  struct{ reply func(error) }
-	closeLUN struct{ reply func(error) }
-	fault    struct {
+	openLUN   struct{ reply func(error) }
+	closeLUN  struct{ reply func(error) }
+	resizeLUN struct{ reply func(error) }
+	fault     struct {
 		value any
 		stack string
 	}
@@ -117,7 +148,7 @@ func (a *lunActor) Receive(ctx runtime.Context, msg any) {
 	case openLUN:
 		m.reply(a.open(ctx))
 	case closeLUN:
-		m.reply(a.close(ctx))
+		m.reply(a.close(ctx, true))
 		ctx.StopSelf()
 	case fault:
 		// The command has been answered; the fault is the unit's, so it is
@@ -125,9 +156,11 @@ func (a *lunActor) Receive(ctx runtime.Context, msg any) {
 		panic(&backendFault{value: m.value, stack: m.stack})
 	case runtime.Restarting:
 		ctx.SetBehaviour("restarting")
-		_ = a.close(ctx)
+		_ = a.close(ctx, false)
+	case resizeLUN:
+		m.reply(a.resize())
 	case runtime.Stopping:
-		if err := a.close(ctx); err != nil {
+		if err := a.close(ctx, true); err != nil {
 			ctx.Log().Error("backend did not close", "reason", err)
 		}
 	}
@@ -157,7 +190,7 @@ func (a *lunActor) started(ctx runtime.Context) {
 // open makes a new incarnation. What is left of the old one must be gone.
 func (a *lunActor) open(ctx runtime.Context) error {
 	l := a.l
-	if err := a.close(ctx); err != nil {
+	if err := a.close(ctx, false); err != nil {
 		return err
 	}
 	b, err := l.cfg.Open(context.Background())
@@ -176,7 +209,7 @@ func (a *lunActor) open(ctx runtime.Context) error {
 
 // close ends the current incarnation: no new commands, wait for those under
 // way, flush, close.
-func (a *lunActor) close(ctx runtime.Context) error {
+func (a *lunActor) close(ctx runtime.Context, final bool) error {
 	l := a.l
 	if l.unit == nil {
 		return nil
@@ -190,8 +223,24 @@ func (a *lunActor) close(ctx runtime.Context) error {
 	l.unit.Close()
 	b := l.backend
 	l.unit, l.backend = nil, nil
-	if err := b.Flush(wait); err != nil && !errors.Is(err, luns.ErrReadOnly) {
-		return errors.Join(fmt.Errorf("flush: %w", err), b.Close())
+	err := b.Flush(wait)
+	if errors.Is(err, luns.ErrReadOnly) {
+		err = nil
 	}
-	return b.Close()
+	if !final && l.cfg.Kept {
+		return err
+	}
+	return errors.Join(err, b.Close())
+}
+
+// resize takes over the size of the backend.
+func (a *lunActor) resize() error {
+	if a.l.unit == nil {
+		return errors.New("the LUN is not online")
+	}
+	changed, err := a.l.unit.Resized()
+	if changed {
+		a.l.port.Attention(scsi.AttentionCapacityChanged, nil)
+	}
+	return err
 }

@@ -74,6 +74,20 @@ func (n *Node) accept(p *portal, ref runtime.Ref) {
 	}
 }
 
+// Dial returns a connection to the node that leaves the process on no network.
+func (n *Node) Dial(group *PortalGroup) (net.Conn, error) {
+	ours, theirs, err := tcp.Pair()
+	if err != nil {
+		return nil, err
+	}
+	if !n.sys.Send(n.sessions, newConn{sock: theirs, portal: &portal{group: group}}) {
+		ours.Close()
+		theirs.Close()
+		return nil, net.ErrClosed
+	}
+	return ours, nil
+}
+
 type accepted struct {
 	sock   net.Conn
 	portal *portal

@@ -151,6 +151,7 @@ type targetActor struct {
 	running map[*function]struct{}
 	waiting []admit // logins that wait for a restarted target to learn of its sessions
 	blind   bool
+	ending  []func()
 }
 
 // nexusKey names an I_T nexus: with the target, the initiator port (name and
@@ -197,6 +198,7 @@ type (
 		nexus *scsi.Nexus // set when tasks were lost on it
 	}
 	lunMapChanged struct{}
+	endTarget     struct{ reply func() }
 	sessionsKnown struct{ known map[runtime.Ref]sessionEntry }
 )
 
@@ -234,8 +236,15 @@ func (a *targetActor) Receive(ctx runtime.Context, msg any) {
 		for ref := range a.bySess {
 			ctx.Send(ref, lunsChanged{})
 		}
+	case endTarget:
+		a.ending = append(a.ending, m.reply)
+		for ref := range a.bySess {
+			ctx.Send(ref, endSession{why: "the target is removed"})
+		}
+		a.ended()
 	case runtime.Terminated:
 		a.terminated(ctx, m.Ref)
+		a.ended()
 	}
 }
 
@@ -245,6 +254,10 @@ func (a *targetActor) Receive(ctx runtime.Context, msg any) {
 func (a *targetActor) admit(ctx runtime.Context, m *admit) {
 	id := &m.result.Identity
 	key := keyOf(&m.result)
+	if len(a.ending) > 0 {
+		ctx.Send(m.conn, refused{refuse(pdu.LoginTargetRemoved, "the target is being removed")})
+		return
+	}
 	old := a.nexuses[key]
 	if id.TSIH != 0 {
 		why := refuse(pdu.LoginSessionDoesNotExist, "there is no session with TSIH %#04x for this initiator port", id.TSIH)
@@ -322,6 +335,17 @@ func (a *targetActor) finished(ctx runtime.Context, e *nexusEntry) {
 	if e.next != nil {
 		a.open(ctx, e.key, e.next)
 	}
+}
+
+// ended answers those who wait for the last session to go.
+func (a *targetActor) ended() {
+	if len(a.nexuses) > 0 {
+		return
+	}
+	for _, reply := range a.ending {
+		reply()
+	}
+	a.ending = nil
 }
 
 // learn asks for the sessions that an earlier incarnation admitted: they go on,

@@ -157,7 +157,7 @@ func (p *modePage) selected(page, subpage byte) bool {
 func runModeSense(c *Command, _ mode) bool {
 	u, short := c.unit, len(c.op.usage) == 6
 	device := byte(0x10) // DPOFUA
-	if u.readOnly || u.softProtect.Load() {
+	if u.readOnly || c.Nexus.ReadOnly || u.softProtect.Load() {
 		device |= 0x80 // WP
 	}
 	long := !short && c.CDB[1]&0x10 != 0 // LLBAA

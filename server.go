@@ -1,0 +1,252 @@
+package iserd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/iserd/iserd/actors"
+	"github.com/iserd/iserd/internal/hclogslog"
+)
+
+// Server is a set of targets and the portals they are offered on. Its methods
+// are safe for concurrent use. Shutdown ends it.
+type Server struct {
+	node *actors.Node
+
+	mu     sync.Mutex
+	groups map[string]*actors.PortalGroup // guarded by mu
+	done   chan struct{}
+	once   sync.Once
+}
+
+// Limits bound what a server does for its peers. Zero fields have defaults.
+type Limits struct {
+	Sessions      int           // sessions at once; 1024
+	LoginTimeout  time.Duration // from accept to the end of the login; 15 s
+	NopInterval   time.Duration // silence before the target asks for a sign of life; 5 s
+	NopTimeout    time.Duration // silence after that which ends the connection; 5 s
+	BufferMemory  int64         // bytes of data buffers in all; 1 GiB
+	CommandWindow int           // commands in flight per session; 128
+}
+
+// Option changes a Server.
+type Option func(*actors.Options)
+
+// WithLogger has the server log to l. Without it the server is silent.
+func WithLogger(l *slog.Logger) Option {
+	return func(o *actors.Options) { o.Logger = hclogslog.ToHCLog(l) }
+}
+
+// WithLimits sets limits.
+func WithLimits(l Limits) Option {
+	return func(o *actors.Options) {
+		o.Limits = actors.Limits{
+			Sessions: l.Sessions, LoginTimeout: l.LoginTimeout, NopInterval: l.NopInterval,
+			NopTimeout: l.NopTimeout, BufferMemory: l.BufferMemory, CommandWindow: l.CommandWindow,
+		}
+	}
+}
+
+// WithFaultInjection allows Crash. It is for tests of what initiators see.
+func WithFaultInjection() Option {
+	return func(o *actors.Options) { o.FaultInjection = true }
+}
+
+// NewServer returns a server without targets that listens nowhere.
+func NewServer(opts ...Option) (*Server, error) {
+	o := actors.Options{Logger: hclog.NewNullLogger()}
+	for _, f := range opts {
+		f(&o)
+	}
+	n, err := actors.NewNode(o)
+	if err != nil {
+		return nil, fmt.Errorf("iserd: %w", err)
+	}
+	return &Server{node: n, groups: make(map[string]*actors.PortalGroup), done: make(chan struct{})}, nil
+}
+
+// PortalGroup is a target portal group, RFC 7143 §4.4.1: portals that offer
+// the same targets under one tag.
+type PortalGroup struct {
+	Name string
+	Tag  uint16 // TargetPortalGroupTag, not 0
+	// Discovery says who may discover targets; empty: everybody. What is told
+	// are the targets that the initiator may log in to.
+	Discovery []AccessOption
+}
+
+// defaultGroup is the group of portals that name none.
+var defaultGroup = PortalGroup{Name: "default", Tag: 1}
+
+func (s *Server) group(g PortalGroup) (*actors.PortalGroup, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.groups[g.Name]; known != nil {
+		if known.Tag != g.Tag {
+			return nil, fmt.Errorf("iserd: portal group %s has tag %d already", g.Name, known.Tag)
+		}
+		return known, nil
+	}
+	for _, other := range s.groups {
+		if other.Tag == g.Tag {
+			return nil, fmt.Errorf("iserd: portal groups %s and %s have the same tag %d", other.Name, g.Name, g.Tag)
+		}
+	}
+	a := &actors.PortalGroup{Name: g.Name, Tag: g.Tag}
+	for _, f := range g.Discovery {
+		f(&a.Discovery)
+	}
+	if err := a.Discovery.Auth.Validate(); err != nil {
+		return nil, fmt.Errorf("iserd: portal group %s: %w", g.Name, err)
+	}
+	s.groups[g.Name] = a
+	return a, nil
+}
+
+// PortalOption changes a portal.
+type PortalOption func(*PortalGroup)
+
+// InGroup makes the portal one of group g. Without it the group is "default"
+// with tag 1.
+func InGroup(g PortalGroup) PortalOption { return func(p *PortalGroup) { *p = g } }
+
+// ListenAndServe listens on a TCP address ("ADDR:PORT", ":3260") and serves
+// until ctx ends or Shutdown is called.
+func (s *Server) ListenAndServe(ctx context.Context, addr string, opts ...PortalOption) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("iserd: %w", err)
+	}
+	return s.Serve(ctx, l, opts...)
+}
+
+// Serve accepts connections from l, which it takes, until ctx ends (existing
+// connections go on) or Shutdown is called. It returns nil then.
+func (s *Server) Serve(ctx context.Context, l net.Listener, opts ...PortalOption) error {
+	stop, err := s.AddPortal(ctx, l, opts...)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		stop()
+	case <-s.done:
+	}
+	return nil
+}
+
+// AddPortal is Serve without waiting: the portal is open on return. stop closes
+// it and leaves existing connections alone.
+func (s *Server) AddPortal(ctx context.Context, l net.Listener, opts ...PortalOption) (stop func(), err error) {
+	pg := defaultGroup
+	for _, f := range opts {
+		f(&pg)
+	}
+	g, err := s.group(pg)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	if stop, err = s.node.Serve(ctx, l, g); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("iserd: %w", err)
+	}
+	return stop, nil
+}
+
+// DialInternal returns a connection to the server that leaves the process on
+// no network, for tests and for initiators in the same program.
+func (s *Server) DialInternal() (net.Conn, error) {
+	g, err := s.group(defaultGroup)
+	if err != nil {
+		return nil, err
+	}
+	return s.node.Dial(g)
+}
+
+// Shutdown ends the server: no new connections, initiators are asked to log
+// out and have until ctx ends to do so, then connections are closed, backends
+// flushed and closed.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := errors.New("iserd: already shut down")
+	s.once.Do(func() {
+		err = s.node.Shutdown(ctx)
+		close(s.done)
+	})
+	return err
+}
+
+// Session is one logged-in initiator.
+type Session struct {
+	TSIH          uint16 // target session identifying handle
+	InitiatorName string
+	Target        string // empty in a discovery session
+	Peer          net.Addr
+	Since         time.Time
+}
+
+// Sessions lists the sessions.
+func (s *Server) Sessions(ctx context.Context) ([]Session, error) {
+	infos, err := s.node.Sessions(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("iserd: %w", err)
+	}
+	out := make([]Session, 0, len(infos))
+	for _, i := range infos {
+		out = append(out, Session{TSIH: i.TSIH, InitiatorName: i.InitiatorName, Target: i.Target, Peer: i.Peer, Since: i.Since})
+	}
+	return out, nil
+}
+
+// Actor is one actor of the tree, for inspection.
+type Actor struct {
+	Path      string
+	Kind      string
+	Behaviour string
+	Queued    int
+	Restarts  uint64
+	Age       time.Duration
+}
+
+// Actors lists the actors that live now.
+func (s *Server) Actors() []Actor {
+	infos := s.node.Actors()
+	out := make([]Actor, 0, len(infos))
+	for _, i := range infos {
+		out = append(out, Actor{Path: i.Path, Kind: i.Kind, Behaviour: i.Behaviour, Queued: i.Depth, Restarts: i.Restarts, Age: i.Age})
+	}
+	return out
+}
+
+// Crash makes the actor at path panic. It needs WithFaultInjection.
+func (s *Server) Crash(path string) error {
+	if err := s.node.Crash(path); err != nil {
+		return fmt.Errorf("iserd: %w", err)
+	}
+	return nil
+}
+
+// BuffersInUse is the number of bytes of data buffers in use now.
+func (s *Server) BuffersInUse() int64 { return s.node.BuffersInUse() }
+
+// AccessOption restricts who may log in.
+type AccessOption func(*actors.Access)
+
+// Allow admits these initiator names only.
+func Allow(names ...string) AccessOption {
+	return func(a *actors.Access) { a.Names = append(a.Names, names...) }
+}
+
+// AllowFrom admits initiators at these addresses only.
+func AllowFrom(prefixes ...netip.Prefix) AccessOption {
+	return func(a *actors.Access) { a.Addresses = append(a.Addresses, prefixes...) }
+}
