@@ -15,18 +15,18 @@ const (
 // Auth is a named way in which an initiator may prove who it is.
 type Auth struct {
 	Source
-	// Name by which targets and portal groups refer to it.
+	// Name is what targets and portal groups refer to.
 	Name string `hcl:"name,label"`
-	// Type of the proof. With `none` an initiator is known by name and address
+	// Type is the proof asked for. With `none` an initiator is known by name and address
 	// only, which both can be forged.
 	Type AuthType `hcl:"type" oneof:"none|chap|mutual-chap" ref:"RFC 7143 §12.1"`
-	// Algorithms for CHAP in order of preference.
+	// Algorithms are those of CHAP in order of preference.
 	Algorithms []string `hcl:"algorithms,optional" default:"SHA3-256 SHA-256 SHA1 MD5" oneof:"SHA3-256|SHA-256|SHA1|MD5" ref:"RFC 7143 §12.1.3"`
-	// InitiatorName lists the initiators that may use this block; empty admits
-	// every name.
+	// InitiatorName is the list of initiators that may use this block; without it
+	// every name is admitted.
 	InitiatorName []string `hcl:"initiator_name,optional" kind:"iscsi-name" ref:"RFC 7143 §4.2.7"`
-	// InitiatorAddress lists the addresses and networks to connect from; empty
-	// admits every address.
+	// InitiatorAddress is the list of addresses and networks to connect from;
+	// without it every address is admitted.
 	InitiatorAddress []netip.Prefix `hcl:"initiator_address,optional"`
 	// Users who may log in by CHAP.
 	Users []User `hcl:"user,block"`
@@ -37,9 +37,9 @@ type Auth struct {
 // User is a CHAP user of an auth block.
 type User struct {
 	Source
-	// Name as the initiator sends it in CHAP_N.
+	// Name is what the initiator sends in CHAP_N.
 	Name string `hcl:"name,label"`
-	// Secret shared with the initiator. Keep it in a file: `file("/etc/iserd/secrets/NAME")`.
+	// Secret is shared with the initiator. Keep it in a file: `file("/etc/iserd/secrets/NAME")`.
 	Secret Secret `hcl:"secret" minlen:"12" maxlen:"255" ref:"RFC 7143 §9.2.1"`
 }
 
@@ -48,18 +48,18 @@ type Mutual struct {
 	Source
 	// User is the target's name in CHAP_N.
 	User string `hcl:"user" minlen:"1" maxlen:"255"`
-	// Secret must differ from the users' secrets.
+	// Secret is the target's own; it must differ from the users' secrets.
 	Secret Secret `hcl:"secret" minlen:"12" maxlen:"255" ref:"RFC 7143 §9.2.1"`
 }
 
 // PortalGroup is a named set of addresses to listen on.
 type PortalGroup struct {
 	Source
-	// Name by which targets refer to it.
+	// Name is what targets refer to.
 	Name string `hcl:"name,label"`
 	// Tag is the TargetPortalGroupTag; each group has its own.
 	Tag int `hcl:"tag" min:"1" max:"65535" ref:"RFC 7143 §13.9"`
-	// DiscoveryAuth names the auth block for discovery sessions. Without it any
+	// DiscoveryAuth is the name of the auth block for discovery sessions. Without it any
 	// initiator may ask, and is shown the targets that it may log in to.
 	DiscoveryAuth string `hcl:"discovery_auth,optional" ref:"RFC 7143 §4.2.3"`
 	// Portals of the group.
@@ -71,7 +71,7 @@ type Portal struct {
 	Source
 	// Address is a numeric address and a port, such as `0.0.0.0:3260` or `[::]:3260`.
 	Address string `hcl:"address,label"`
-	// Transport that carries iSCSI.
+	// Transport is what carries iSCSI.
 	Transport string `hcl:"transport,optional" default:"tcp" oneof:"tcp" ref:"RFC 7143 §4.2.8"`
 
 	// AddrPort is Address in binary form.

@@ -26,7 +26,7 @@ type Backend struct {
 	Source
 	// Kind is `file`, `block`, `memory` or `null`.
 	Kind BackendKind `hcl:"kind,label"`
-	// Name by which a lun refers to it: `backend.KIND.NAME`.
+	// Name is what a lun refers to: `backend.KIND.NAME`.
 	Name string `hcl:"name,label"`
 
 	File   *FileBackend
@@ -76,42 +76,42 @@ func (b *Backend) body() (any, string) {
 // FileBackend is a regular file.
 type FileBackend struct {
 	Source
-	// Path of the file, absolute.
+	// Path is that of the file, absolute.
 	Path string `hcl:"path" kind:"path"`
-	// Size of the file. With `create` it is needed, and a smaller file grows to
+	// Size is that of the file. With `create` it is needed, and a smaller file grows to
 	// it; otherwise it must agree with the file's own.
 	Size int64 `hcl:"size,optional" kind:"size" min:"4KiB" max:"4EiB"`
-	// Create the file, sparse, when it does not exist.
+	// Create: make the file, sparse, when it does not exist.
 	Create bool `hcl:"create,optional" default:"false"`
-	// DirectIO bypasses the page cache (O_DIRECT).
+	// DirectIO: bypass the page cache (O_DIRECT).
 	DirectIO bool `hcl:"direct_io,optional" default:"false"`
-	// ReadOnly opens the file for reading only.
+	// ReadOnly: open the file for reading only.
 	ReadOnly bool `hcl:"read_only,optional" default:"false"`
 }
 
 // BlockBackend is a block device of the host.
 type BlockBackend struct {
 	Source
-	// Path of the device, absolute; names under /dev/disk/by-id stay the same
+	// Path is that of the device, absolute; names under /dev/disk/by-id stay the same
 	// when the host is restarted.
 	Path string `hcl:"path" kind:"path"`
-	// DirectIO bypasses the page cache (O_DIRECT).
+	// DirectIO: bypass the page cache (O_DIRECT).
 	DirectIO bool `hcl:"direct_io,optional" default:"true"`
-	// ReadOnly opens the device for reading only.
+	// ReadOnly: open the device for reading only.
 	ReadOnly bool `hcl:"read_only,optional" default:"false"`
 }
 
-// MemoryBackend keeps its data in the daemon's memory, and loses it with the
-// daemon.
+// MemoryBackend is memory of the daemon, and lost with it.
 type MemoryBackend struct {
 	Source
-	// Size of the store; memory is taken only for what was written.
+	// Size is that of the store; memory is taken only for what was written.
 	Size int64 `hcl:"size" kind:"size" min:"4KiB" max:"16TiB"`
 }
 
-// NullBackend reads as zeros and drops what is written: for measurements.
+// NullBackend is nothing: it reads as zeros and drops what is written. For
+// measurements.
 type NullBackend struct {
 	Source
-	// Size that is reported.
+	// Size is what is reported.
 	Size int64 `hcl:"size" kind:"size" min:"4KiB" max:"4EiB"`
 }

@@ -56,42 +56,43 @@ func (c *Config) Backend(ref BackendRef) *Backend {
 	return nil
 }
 
-// Node describes this server as a whole.
+// Node is this server as a whole.
 type Node struct {
 	Source
-	// Name of this server in log lines; the host's name when it is left out.
+	// Name is this server's name in log lines; the host's name when it is left out.
 	Name string `hcl:"name,optional" maxlen:"64"`
 }
 
-// Log says what is logged and where to.
+// Log is what is logged, and where to.
 type Log struct {
 	Source
-	// Level below which messages are dropped.
+	// Level is the least level of messages that are kept.
 	Level string `hcl:"level,optional" default:"info" oneof:"trace|debug|info|warn|error|off"`
-	// Format of a line: text for people, json for programs.
+	// Format is that of a line: text for people, json for programs.
 	Format string `hcl:"format,optional" default:"text" oneof:"text|json"`
 	// Output is `stderr` or `file:PATH`; a file is appended to, and created with
 	// mode 0640 when it does not exist.
 	Output string `hcl:"output,optional" default:"stderr"`
-	// Levels of single parts of the daemon, by logger name, such as
+	// Levels are those of single parts of the daemon, by logger name, such as
 	// `{ "session" = "debug" }`.
 	Levels map[string]string `hcl:"levels,optional" oneof:"trace|debug|info|warn|error|off"`
 }
 
-// Limits bounds the resources that initiators can take.
+// Limits are the bounds of what initiators can take.
 type Limits struct {
 	Source
-	// Sessions at one time; a login above it is refused with "out of resources".
+	// Sessions is the number at one time; a login above it is refused with "out of
+	// resources".
 	Sessions int `hcl:"sessions,optional" default:"1024" min:"1" max:"65535" ref:"RFC 7143 §11.13.5"`
-	// LoginTimeout from accepting a connection to the end of its login.
+	// LoginTimeout is the time from accepting a connection to the end of its login.
 	LoginTimeout time.Duration `hcl:"login_timeout,optional" default:"15s" min:"5s" max:"60s"`
-	// NopInterval after which an idle connection is probed with a NOP-In.
+	// NopInterval is the time after which an idle connection is probed with a NOP-In.
 	NopInterval time.Duration `hcl:"nop_interval,optional" default:"10s" min:"1s" max:"1h" ref:"RFC 7143 §11.19"`
-	// NopTimeout for the answer to the probe before the connection is closed.
+	// NopTimeout is the wait for the answer before the connection is closed.
 	NopTimeout time.Duration `hcl:"nop_timeout,optional" default:"20s" min:"1s" max:"1h" ref:"RFC 7143 §11.19"`
 	// BufferMemory is the hard cap of memory for data in flight; readers wait
 	// when it is spent.
 	BufferMemory int64 `hcl:"buffer_memory,optional" kind:"size" default:"256MiB" min:"16MiB" max:"1TiB"`
-	// ShutdownTimeout for sessions to end by themselves after SIGTERM.
+	// ShutdownTimeout is the time for sessions to end by themselves after SIGTERM.
 	ShutdownTimeout time.Duration `hcl:"shutdown_timeout,optional" default:"5s" min:"0s" max:"10m"`
 }

@@ -5,16 +5,17 @@ import "time"
 // Target is one iSCSI target.
 type Target struct {
 	Source
-	// Name of the target: `iqn.`, `eui.` or `naa.` form, lower case.
+	// Name is that of the target: `iqn.`, `eui.` or `naa.` form, lower case.
 	Name string `hcl:"name,label" ref:"RFC 7143 §4.2.7"`
 	// Alias is a description that initiators may show.
 	Alias string `hcl:"alias,optional" maxlen:"255" ref:"RFC 7143 §13.7"`
-	// Auth names the auth block that admits initiators.
+	// Auth is the name of the auth block that admits initiators.
 	Auth string `hcl:"auth,optional"`
-	// PortalGroups through which the target is reached. It may be left out when
-	// there is only one.
+	// PortalGroups are those through which the target is reached. They may be left
+	// out when there is only one.
 	PortalGroups []string `hcl:"portal_groups,optional"`
-	// Insecure must be set for a target that admits everybody.
+	// Insecure: admit everybody. A target without access control is refused
+	// unless this says so.
 	Insecure bool `hcl:"insecure,optional" default:"false"`
 	// Session holds the bounds for negotiation.
 	Session Session `hcl:"session,block"`
@@ -25,34 +26,34 @@ type Target struct {
 	Initiators []Initiator `hcl:"initiator,block"`
 }
 
-// Session holds the bounds for the negotiation of a session's parameters.
+// Session is the bounds for the negotiation of a session's parameters.
 type Session struct {
 	Source
-	// MaxConnections in one session.
+	// MaxConnections is the number of connections in one session.
 	MaxConnections int `hcl:"max_connections,optional" default:"1" min:"1" max:"1" ref:"RFC 7143 §13.2"`
-	// InitialR2T: true makes initiators wait for an R2T before they send data;
-	// false leaves the choice to them.
+	// InitialR2T: make initiators wait for an R2T before they send data. With
+	// false the choice is theirs.
 	InitialR2T bool `hcl:"initial_r2t,optional" default:"false" ref:"RFC 7143 §13.10"`
-	// ImmediateData admits data in the command's own PDU.
+	// ImmediateData: admit data in the command's own PDU.
 	ImmediateData bool `hcl:"immediate_data,optional" default:"true" ref:"RFC 7143 §13.11"`
 	// MaxRecvDataSegmentLength is the longest data segment taken.
 	MaxRecvDataSegmentLength int64 `hcl:"max_recv_data_segment_length,optional" kind:"size" default:"256KiB" min:"512B" max:"16777215B" ref:"RFC 7143 §13.12"`
-	// MaxBurstLength of a sequence of data PDUs.
+	// MaxBurstLength is the most data in a sequence of data PDUs.
 	MaxBurstLength int64 `hcl:"max_burst_length,optional" kind:"size" default:"1MiB" min:"512B" max:"16777215B" ref:"RFC 7143 §13.13"`
-	// FirstBurstLength of data sent without an R2T; at most `max_burst_length`.
+	// FirstBurstLength is the most data sent without an R2T; at most `max_burst_length`.
 	FirstBurstLength int64 `hcl:"first_burst_length,optional" kind:"size" default:"256KiB" min:"512B" max:"16777215B" ref:"RFC 7143 §13.14"`
-	// DefaultTime2Wait in seconds before a reconnection.
+	// DefaultTime2Wait is the time before a reconnection in seconds.
 	DefaultTime2Wait int `hcl:"default_time2wait,optional" default:"2" min:"0" max:"3600" ref:"RFC 7143 §13.15"`
-	// DefaultTime2Retain in seconds for which tasks are kept after a connection
-	// is lost.
+	// DefaultTime2Retain is the time in seconds for which tasks are kept after a
+	// connection is lost.
 	DefaultTime2Retain int `hcl:"default_time2retain,optional" default:"20" min:"0" max:"3600" ref:"RFC 7143 §13.16"`
-	// MaxOutstandingR2T for one task.
+	// MaxOutstandingR2T is the number of R2Ts under way for one task.
 	MaxOutstandingR2T int `hcl:"max_outstanding_r2t,optional" default:"16" min:"1" max:"65535" ref:"RFC 7143 §13.17"`
-	// ErrorRecoveryLevel of the session.
+	// ErrorRecoveryLevel is that of the session.
 	ErrorRecoveryLevel int `hcl:"error_recovery_level,optional" default:"0" min:"0" max:"0" ref:"RFC 7143 §13.20"`
-	// HeaderDigest values admitted.
+	// HeaderDigest is the list of values admitted.
 	HeaderDigest []string `hcl:"header_digest,optional" default:"None CRC32C" oneof:"None|CRC32C" ref:"RFC 7143 §13.1"`
-	// DataDigest values admitted.
+	// DataDigest is the list of values admitted.
 	DataDigest []string `hcl:"data_digest,optional" default:"None CRC32C" oneof:"None|CRC32C" ref:"RFC 7143 §13.1"`
 }
 
@@ -61,7 +62,7 @@ type LUN struct {
 	Source
 	// Label is the number of the logical unit, quoted: `lun "0"`.
 	Label string `hcl:"number,label" ref:"SAM-5 4.7"`
-	// Backend that holds the data, a reference such as `backend.file.boot`.
+	// Backend is what holds the data, a reference such as `backend.file.boot`.
 	Backend BackendRef `hcl:"backend"`
 	// BlockSize is the logical block length.
 	BlockSize int64 `hcl:"block_size,optional" kind:"size" default:"512B" oneof:"512|4096" ref:"SBC-4 5.20"`
@@ -71,15 +72,15 @@ type LUN struct {
 	// NAA is the unit's identity, `naa.` and 16 hexadecimal digits, the first of
 	// them 3 (locally assigned) or 5 (registered); derived like `serial`.
 	NAA string `hcl:"naa,optional" kind:"naa" ref:"SPC-5 7.7.6.6"`
-	// Vendor identification.
+	// Vendor is the vendor identification.
 	Vendor string `hcl:"vendor,optional" kind:"ascii" default:"ISERD" minlen:"1" maxlen:"8" ref:"SPC-5 6.6.2"`
-	// Product identification.
+	// Product is the product identification.
 	Product string `hcl:"product,optional" kind:"ascii" default:"VIRTUAL-DISK" minlen:"1" maxlen:"16" ref:"SPC-5 6.6.2"`
-	// Thin announces thin provisioning: UNMAP and WRITE SAME with UNMAP.
+	// Thin: announce thin provisioning: UNMAP and WRITE SAME with UNMAP.
 	Thin bool `hcl:"thin,optional" default:"false" ref:"SBC-4 4.7"`
-	// ReadOnly refuses writes with DATA PROTECT.
+	// ReadOnly: refuse writes with DATA PROTECT.
 	ReadOnly bool `hcl:"read_only,optional" default:"false" ref:"SBC-4 4.4.2"`
-	// WriteCache reports a volatile cache (WCE); false makes every write durable
+	// WriteCache: report a volatile cache (WCE). With false every write is durable
 	// before it is answered.
 	WriteCache bool `hcl:"write_cache,optional" default:"true" ref:"SBC-4 6.5.6"`
 	// Filters between the logical unit and its backend; the first is the
@@ -129,41 +130,42 @@ func (f *Filter) body() (any, string) {
 	}
 }
 
-// DelayFilter makes a store slower: for tests of initiators.
+// DelayFilter is a store made slower: for tests of initiators.
 type DelayFilter struct {
 	Source
-	// Read delays every read.
+	// Read is the delay of every read.
 	Read time.Duration `hcl:"read,optional" default:"0s" min:"0s" max:"10m"`
-	// Write delays every write.
+	// Write is the delay of every write.
 	Write time.Duration `hcl:"write,optional" default:"0s" min:"0s" max:"10m"`
-	// Flush delays every flush.
+	// Flush is the delay of every flush.
 	Flush time.Duration `hcl:"flush,optional" default:"0s" min:"0s" max:"10m"`
 }
 
-// FaultFilter makes a store fail: for tests of initiators.
+// FaultFilter is a store made to fail: for tests of initiators.
 type FaultFilter struct {
 	Source
-	// Operations that fail.
+	// Operations are those that fail.
 	Operations []string `hcl:"operations,optional" default:"read write" oneof:"read|write|flush|unmap"`
-	// Error that they fail with.
+	// Error is what they fail with.
 	Error string `hcl:"error" oneof:"medium|no-space|read-only|transient|offline"`
-	// Every fails each Nth operation only; 1 fails all of them.
+	// Every: let each Nth operation fail only; 1 means all of them.
 	Every int `hcl:"every,optional" default:"1" min:"1" max:"1000000000"`
 }
 
-// StatsFilter counts operations, bytes and latencies.
+// StatsFilter is a count of operations, bytes and latencies.
 type StatsFilter struct {
 	Source
 }
 
-// Initiator admits one initiator and says which LUNs it sees.
+// Initiator is one initiator that is admitted, and the LUNs that it sees.
 type Initiator struct {
 	Source
-	// Name of the initiator: `iqn.`, `eui.` or `naa.` form, lower case.
+	// Name is that of the initiator: `iqn.`, `eui.` or `naa.` form, lower case.
 	Name string `hcl:"name,label" ref:"RFC 7143 §4.2.7"`
-	// LUNs maps the number that the initiator sees to the target's LUN; without
-	// it the initiator sees all of them under their own numbers.
+	// LUNs is the map from the number that the initiator sees to the target's LUN;
+	// without it the initiator sees all of them under their own numbers.
 	LUNs map[uint16]uint16 `hcl:"luns,optional"`
-	// ReadOnly lists the LUNs, as the initiator sees them, that it may not write.
+	// ReadOnly is the list of LUNs, as the initiator sees them, that it may not
+	// write.
 	ReadOnly []uint16 `hcl:"read_only,optional"`
 }
