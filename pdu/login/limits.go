@@ -34,7 +34,7 @@ type Limits struct {
 	// HeaderDigest and DataDigest list what we accept, "None" and "CRC32C"
 	// (§13.1). A responder has to take the first value of the offered list that
 	// it supports (§6.2.1), so the order counts only when we are the initiator.
-	// Over iSER the answer is None whatever stands here (RFC 7145 §6.2).
+	// Over iSER the answer is None whatever stands here (RFC 7145 §6.1).
 	HeaderDigest []string
 	DataDigest   []string
 
@@ -201,7 +201,7 @@ func (l *Limits) accepts(id keyID, t Transport) []string {
 	switch id {
 	case keyHeaderDigest:
 		if t == ISER {
-			return []string{noneDigest} // RFC 7145 §6.2: the RNIC has its own CRC
+			return []string{noneDigest} // RFC 7145 §6.1: the RNIC has its own CRC
 		}
 		return l.HeaderDigest
 	case keyDataDigest:
