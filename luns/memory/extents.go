@@ -18,7 +18,7 @@ const (
 )
 
 // Extents implements luns.Extenter from the page table of the process. Pages
-// that were read but never written count as mapped, and so does everything
+// that were read but never written may count as mapped, and so does everything
 // where /proc is not available.
 func (b *Backend) Extents(ctx context.Context, off, n int64) iter.Seq2[luns.Extent, error] {
 	return func(yield func(luns.Extent, error) bool) {
@@ -40,35 +40,40 @@ func (b *Backend) Extents(ctx context.Context, off, n int64) iter.Seq2[luns.Exte
 	}
 }
 
-// scan yields runs of pages of the same state, merged within one read.
+// scan yields runs of pages of the same state.
 func (b *Backend) scan(ctx context.Context, pagemap *os.File, off, n int64, yield func(luns.Extent, error) bool) {
-	page := b.r.pageSize
+	page, end := b.r.pageSize, off+n
 	first := int64(uintptr(b.r.span.base)) / page
 	entries := make([]byte, 8*min(scanPages, n/page+2))
-	for end := off + n; off < end; {
+	run := luns.Extent{Off: off, State: luns.Mapped}
+	for next := off; next < end; {
 		if err := ctx.Err(); err != nil {
 			yield(luns.Extent{}, err)
 			return
 		}
-		got, _ := pagemap.ReadAt(entries, 8*(first+off/page))
-		if got = got / 8; got == 0 {
-			// Not readable after all: claim nothing.
-			yield(luns.Extent{Off: off, Len: end - off, State: luns.Mapped}, nil)
-			return
+		got, _ := pagemap.ReadAt(entries, 8*(first+next/page))
+		if got < 8 {
+			break // not readable after all: the last run takes the rest
 		}
-		for i := 0; i < got && off < end; {
-			state := stateOf(entries[8*i:])
-			j := i + 1
-			for j < got && stateOf(entries[8*j:]) == state {
-				j++
+		for e := entries[:got&^7]; len(e) > 0 && next < end; e = e[8:] {
+			if s := stateOf(e); s != run.State {
+				if run.Len > 0 && !yield(run, nil) {
+					return
+				}
+				run = luns.Extent{Off: next, State: s}
 			}
-			next := min((off/page+int64(j-i))*page, end)
-			if !yield(luns.Extent{Off: off, Len: next - off, State: state}, nil) {
-				return
-			}
-			off, i = next, j
+			next = min((next/page+1)*page, end)
+			run.Len = next - run.Off
 		}
 	}
+	if rest := end - run.Off - run.Len; rest > 0 && run.State != luns.Mapped {
+		if run.Len > 0 && !yield(run, nil) {
+			return
+		}
+		run = luns.Extent{Off: end - rest, State: luns.Mapped}
+	}
+	run.Len = end - run.Off
+	yield(run, nil)
 }
 
 func stateOf(entry []byte) luns.ExtentState {
