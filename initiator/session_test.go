@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/iserd/iserd/initiator"
+	"github.com/iserd/iserd/internal/bench/tgt"
 	"github.com/iserd/iserd/pdu"
 	"github.com/iserd/iserd/pdu/chap"
 )
@@ -93,7 +94,7 @@ func randomBytes(n int) []byte {
 }
 
 func TestTgtReadWrite(t *testing.T) {
-	tgt := startTgt(t, 16<<20)
+	srv := startTgt(t, 16<<20)
 	tests := []struct {
 		name string
 		o    initiator.Options
@@ -108,7 +109,7 @@ func TestTgtReadWrite(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := connect(t, tgt.url(1), func(o *initiator.Options) {
+			s := connect(t, srv.URL(1), func(o *initiator.Options) {
 				name := o.TargetName
 				*o = tt.o
 				o.TargetName = name
@@ -127,8 +128,8 @@ func TestTgtReadWrite(t *testing.T) {
 }
 
 func TestTgtConcurrent(t *testing.T) {
-	tgt := startTgt(t, 16<<20)
-	s := connect(t, tgt.url(1), nil)
+	srv := startTgt(t, 16<<20)
+	s := connect(t, srv.URL(1), nil)
 	clearUnitAttention(t, s, pdu.LUNOf(1))
 	ctx := testContext(t)
 	var wg sync.WaitGroup
@@ -146,8 +147,8 @@ func TestTgtConcurrent(t *testing.T) {
 }
 
 func TestTgtRequests(t *testing.T) {
-	tgt := startTgt(t, 1<<20)
-	s := connect(t, tgt.url(1), nil)
+	srv := startTgt(t, 1<<20)
+	s := connect(t, srv.URL(1), nil)
 	ctx := testContext(t)
 	clearUnitAttention(t, s, pdu.LUNOf(1))
 	t.Run("NOP", func(t *testing.T) {
@@ -182,28 +183,28 @@ func TestTgtRequests(t *testing.T) {
 }
 
 func TestTgtDiscover(t *testing.T) {
-	tgt := startTgt(t, 1<<20)
+	srv := startTgt(t, 1<<20)
 	const more = 300 // an answer over many PDUs
 	for i := range more {
 		tid := fmt.Sprint(i + 2)
-		tgt.adm("--op", "new", "--mode", "target", "--tid", tid, "-T", fmt.Sprintf("%s-%03d", tgtTarget, i))
-		tgt.adm("--op", "bind", "--mode", "target", "--tid", tid, "-I", "ALL")
+		admin(t, srv, "--op", "new", "--mode", "target", "--tid", tid, "-T", fmt.Sprintf("%s-%03d", tgt.Target, i))
+		admin(t, srv, "--op", "bind", "--mode", "target", "--tid", tid, "-I", "ALL")
 	}
-	got, err := initiator.Discover(testContext(t), tgt.addr, initiator.Options{MaxRecvDataSegmentLength: 512})
+	got, err := initiator.Discover(testContext(t), srv.Addr, initiator.Options{MaxRecvDataSegmentLength: 512})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != more+1 || len(got[0].Addresses) != 1 || got[0].Addresses[0].Address != tgt.addr {
+	if len(got) != more+1 || len(got[0].Addresses) != 1 || got[0].Addresses[0].Address != srv.Addr {
 		t.Errorf("%d targets, first %+v", len(got), got[0])
 	}
 }
 
 func TestTgtCHAP(t *testing.T) {
-	tgt := startTgt(t, 1<<20)
-	tgt.adm("--op", "new", "--mode", "account", "--user", "joe", "--password", "joes-secret-123")
-	tgt.adm("--op", "new", "--mode", "account", "--user", "disk", "--password", "disks-secret-456")
-	tgt.adm("--op", "bind", "--mode", "account", "--tid", "1", "--user", "joe")
-	tgt.adm("--op", "bind", "--mode", "account", "--tid", "1", "--user", "disk", "--outgoing")
+	srv := startTgt(t, 1<<20)
+	admin(t, srv, "--op", "new", "--mode", "account", "--user", "joe", "--password", "joes-secret-123")
+	admin(t, srv, "--op", "new", "--mode", "account", "--user", "disk", "--password", "disks-secret-456")
+	admin(t, srv, "--op", "bind", "--mode", "account", "--tid", "1", "--user", "joe")
+	admin(t, srv, "--op", "bind", "--mode", "account", "--tid", "1", "--user", "disk", "--outgoing")
 	tests := []struct {
 		name string
 		chap initiator.CHAP
@@ -221,7 +222,7 @@ func TestTgtCHAP(t *testing.T) {
 			User: "joe", Secret: []byte("joes-secret-123"), TargetSecret: []byte("disks-secret-457"),
 		}, err: initiator.ErrTargetAuthentication},
 	}
-	u, err := initiator.ParseURL(tgt.url(1))
+	u, err := initiator.ParseURL(srv.URL(1))
 	if err != nil {
 		t.Fatal(err)
 	}

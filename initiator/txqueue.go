@@ -41,9 +41,10 @@ func (q *txQueue) room(n int) []byte {
 // add queues a PDU without AHS whose header already has its lengths. It
 // borrows data until it is sent when data has copyBelow bytes or more.
 func (q *txQueue) add(h *pdu.BHS, data []byte) {
-	copy(q.room(pdu.BHSLen), h[:])
+	head := q.room(pdu.BHSLen) // the digest is taken here: package crc32 lets its argument escape
+	copy(head, h[:])
 	if q.headerDigest {
-		pdu.PutDigest(q.room(pdu.DigestLen), pdu.UpdateCRC32C(0, h[:]))
+		pdu.PutDigest(q.room(pdu.DigestLen), pdu.UpdateCRC32C(0, head))
 	}
 	if len(data) == 0 {
 		return
