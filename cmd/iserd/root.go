@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/iserd/iserd/internal/bench"
+)
+
+// Paths of the configuration when none is named.
+const (
+	defaultConfig    = "/etc/iserd/iserd.hcl"
+	defaultConfigDir = "/etc/iserd/conf.d"
+)
+
+// run executes one command line and returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	started := false
+	root := newRoot(&started)
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteC()
+	if err != nil && !started {
+		// Nothing ran: the mistake is in the command line.
+		err = usageError(fmt.Errorf("%w\nRun '%s --help' for usage.", err, cmd.CommandPath()))
+	}
+	if err != nil && err.Error() != "" {
+		fmt.Fprintf(stderr, "iserd: %v\n", err)
+	}
+	return exitCode(err)
+}
+
+// newRoot returns the command tree. Started is set once a command's own code
+// runs.
+func newRoot(started *bool) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "iserd",
+		Short: "serve block devices over iSCSI",
+		Long: `iserd serves files, block devices and memory as iSCSI disks.
+
+Try it:
+
+  iserd serve --demo
+
+Exit codes: 0 ok, 1 runtime failure, 2 usage, 3 configuration invalid,
+4 daemon not running, 5 not found, 6 busy or in use.`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		PersistentPreRun:  func(*cobra.Command, []string) { *started = true },
+	}
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.AddCommand(newServe(), newCheck(), newVersion(), bench.NewCommand(), newMan())
+	return root
+}
