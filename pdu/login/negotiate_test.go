@@ -1,7 +1,6 @@
 package login_test
 
 import (
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -224,13 +223,6 @@ func TestApplyErrors(t *testing.T) {
 
 // TestLowerCaseKeys: two keys of the standards begin with a small letter.
 func TestLowerCaseKeys(t *testing.T) {
-	if text.CheckKey("iSCSIProtocolLevel") != nil {
-		const reason = "package text refuses keys that begin with a small letter"
-		if os.Getenv("CI") != "" {
-			t.Fatal(reason)
-		}
-		t.Skip(reason)
-	}
 	g := newGrant("none")
 	g.Limits.ISCSIProtocolLevel = 2
 	g.Limits.TaskReporting = []string{"RFC3720", "ResponseFence"}

@@ -101,7 +101,8 @@ func parsePair(b []byte) (Pair, error) {
 
 // CheckKey returns nil when key is a key-name, RFC 7143 §6.1: one to MaxKeyLen
 // letters, digits, dots, minuses, pluses, commercial ats and underscores, with a
-// capital letter first. The second character may also be "#", as in public
+// letter first: §6.1 asks for a capital one, but iSCSIProtocolLevel (§13.24) and
+// iSERHelloRequired (RFC 7145 §6.10) are keys, too. The second character may also be "#", as in public
 // extension keys (X#NodeArchitecture, RFC 7143 §13.26). The error wraps ErrSyntax or ErrTooLong
 // and doesn't quote the key.
 func CheckKey(key string) error {
@@ -111,7 +112,7 @@ func CheckKey(key string) error {
 	if len(key) > MaxKeyLen {
 		return fmt.Errorf("key of %d bytes: %w", len(key), ErrTooLong)
 	}
-	if key[0] < 'A' || key[0] > 'Z' {
+	if c := key[0] | 0x20; c < 'a' || c > 'z' {
 		return fmt.Errorf("key starts with byte %#02x: %w", key[0], ErrSyntax)
 	}
 	for i := 1; i < len(key); i++ {
