@@ -48,7 +48,7 @@ type sample struct {
 // target cannot be used, an I/O fails, or data is not what was written (a
 // *VerifyError).
 func Run(ctx context.Context, o Options) (*Report, error) {
-	if len(o.LUNs) == 0 {
+	if len(o.LUNs) == 0 && o.URL.HasLUN {
 		o.LUNs = []uint16{o.URL.LUN}
 	}
 	if err := o.validate(); err != nil {
