@@ -287,6 +287,18 @@ func (c *Command) execBlocking() {
 		c.runBlocking()
 	}
 	c.settle()
+	c.callDone()
+}
+
+// callDone keeps a panic of the owner's callback from ending the process. The
+// command belongs to the owner by then and is not touched.
+func (c *Command) callDone() {
+	fault := c.Nexus.port.Fault
+	defer func() {
+		if v := recover(); v != nil && fault != nil {
+			fault(v, debug.Stack())
+		}
+	}()
 	c.Done(c)
 }
 

@@ -109,6 +109,7 @@ func TestAbortQueued(t *testing.T) {
 		cfg.Workers = 1
 		r := newRig(t, cfg, b)
 		running := start(t, r.nexus, rw10(0x2A, 0, 1), fill(512, 1))
+		synctest.Wait()
 		var queued []*async
 		for i := range 4 {
 			queued = append(queued, start(t, r.nexus, rw10(0x2A, uint32(1+i), 1), fill(512, 2)))
@@ -149,6 +150,7 @@ func TestRevoke(t *testing.T) {
 			t.Fatal("decode")
 		}
 		running := start(t, r.nexus, rw10(0x2A, 0, 1), fill(512, 1))
+		synctest.Wait()
 		waiting := start(t, r.nexus, rw10(0x2A, 0, 1), fill(512, 1))
 		queued := start(t, r.nexus, rw10(0x2A, 9, 1), fill(512, 1))
 		synctest.Wait()
@@ -266,6 +268,58 @@ func TestPanic(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDonePanic checks that a broken owner does not take a worker along.
+func TestDonePanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, baseConfig, newFake(mib))
+		faults := make(chan any, 1)
+		r.port.Fault = func(v any, _ []byte) { faults <- v }
+		c := &scsi.Command{Nexus: r.nexus, CDB: cdb16(rw10(0x28, 0, 1)), Buf: make([]byte, 512)}
+		c.Done = func(*scsi.Command) { panic("owner") }
+		if !c.Decode() {
+			t.Fatal("decode")
+		}
+		c.Submit()
+		if v := <-faults; v != "owner" {
+			t.Errorf("fault %v", v)
+		}
+		c.Release()
+		r.good(rw10(0x28, 0, 1), nil)
+	})
+}
+
+// TestHalfDoneInlineWrite has a write that was stored in part inline, and so
+// holds its range, submitted when all workers wait for that range.
+func TestHalfDoneInlineWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFake(mib)
+		b.trier = true
+		cfg := baseConfig
+		cfg.Workers, cfg.WriteCache = 1, false
+		r := newRig(t, cfg, b)
+		done := make(chan struct{})
+		c := &scsi.Command{Nexus: r.nexus, CDB: cdb16(rw10(0x2A, 0, 4)), Out: fill(2048, 1), Done: func(*scsi.Command) { close(done) }}
+		if !c.Decode() || c.TryExec() || c.Contended {
+			t.Fatal("the write did not stop half-way")
+		}
+		after := start(t, r.nexus, rw10(0x2A, 0, 4), fill(2048, 2))
+		queued := start(t, r.nexus, rw10(0x28, 0, 4), nil)
+		synctest.Wait()
+		if after.finished() {
+			t.Error("a write came between the halves")
+		}
+		c.Submit()
+		<-done
+		<-after.done
+		<-queued.done
+		if !bytes.Equal(queued.c.In, fill(2048, 2)) || c.Status != scsi.Good {
+			t.Errorf("%v, read % x…", c.Status, queued.c.In[:8])
+		}
+		c.Release()
+		queued.c.Release()
+	})
 }
 
 // TestWorkersEndWhenIdle leaves goroutines to goleak and the fake clock.

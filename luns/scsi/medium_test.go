@@ -33,8 +33,12 @@ func TestReadWriteShapes(t *testing.T) {
 			},
 			{
 				"12",
-				func(lba, n int) []byte { return []byte{0xAA, 0, 0, 0, byte(lba >> 8), byte(lba), 0, 0, 0, byte(n), 0, 0} },
-				func(lba, n int) []byte { return []byte{0xA8, 0, 0, 0, byte(lba >> 8), byte(lba), 0, 0, 0, byte(n), 0, 0} },
+				func(lba, n int) []byte {
+					return []byte{0xAA, 0, 0, 0, byte(lba >> 8), byte(lba), 0, 0, 0, byte(n), 0, 0}
+				},
+				func(lba, n int) []byte {
+					return []byte{0xA8, 0, 0, 0, byte(lba >> 8), byte(lba), 0, 0, 0, byte(n), 0, 0}
+				},
 			},
 			{
 				"16",

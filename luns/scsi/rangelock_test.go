@@ -142,15 +142,13 @@ func TestRangeLockRace(t *testing.T) {
 					off += (numStripes - 20) * stripeBytes // wraps around
 				}
 				s := spanOf(off, 1+rng.Int64N(6*stripeBytes), kind)
-				var w *lockWaiter
 				ok := rng.IntN(3) == 0 && l.try(s)
 				if !ok {
-					ok = l.lock(s, func(x *lockWaiter) bool { w = x; return rng.IntN(50) != 0 })
+					ok = l.lock(s, func(*lockWaiter) bool { return rng.IntN(50) != 0 })
 				}
 				if !ok {
 					continue
 				}
-				_ = w
 				for k := range s.n {
 					if kind == exclusive {
 						writers[s.at(k)]++

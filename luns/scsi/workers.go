@@ -33,7 +33,10 @@ func newWorkers(limit int, spawn func(func())) *workers {
 	return &workers{spawn: spawn, limit: limit}
 }
 
-// submit queues c, or hands it to an idle or a new worker.
+// submit queues c, or hands it to an idle or a new worker. A command that holds
+// its range from an inline attempt always gets a worker, even above the limit:
+// queued, it could wait for workers that all wait for its range. There is at
+// most one such command per goroutine that runs commands inline.
 func (p *workers) submit(c *Command) {
 	p.mu.Lock()
 	if n := len(p.idle); n > 0 {
@@ -44,7 +47,7 @@ func (p *workers) submit(c *Command) {
 		w.next <- c
 		return
 	}
-	if p.running < p.limit {
+	if p.running < p.limit || c.locked {
 		p.running++
 		p.mu.Unlock()
 		p.spawn(func() { p.loop(c) })
