@@ -214,14 +214,24 @@ func TestEventsAndLog(t *testing.T) {
 	r.Subscribe(func(runtime.Event) { panic("subscriber") })
 	p := fast
 	p.MaxRestarts = 100
-	ref := r.spawn(t, runtime.Spec{Name: "a", Kind: "lun", New: probe(&log{}), Policy: p})
 	const secret = "hunter2"
+	type login struct {
+		n      int
+		secret string
+	}
+	ref := r.spawn(t, runtime.Spec{Name: "a", Kind: "lun", Policy: p, New: func() runtime.Actor {
+		return runtime.Func(func(_ runtime.Context, msg any) {
+			if m, ok := msg.(login); ok {
+				panic(fmt.Sprint("boom ", m.n))
+			}
+		})
+	}})
 	for i := range 30 {
 		if i == 20 {
 			until(t, "20 events", func() bool { return len(heard.get()) == 20 })
 			cancel()
 		}
-		r.Send(ref, do(func(runtime.Context) { _ = secret; panic(fmt.Sprint("boom ", i)) }))
+		r.Send(ref, login{i, secret})
 	}
 	until(t, "30 failures", func() bool { return r.Counters().Restarts == 30 })
 	evs := r.Events()
@@ -231,7 +241,7 @@ func TestEventsAndLog(t *testing.T) {
 	for i, ev := range evs {
 		want := runtime.Event{
 			Seq: uint64(27 + i), Path: "root/a", Kind: "lun", Generation: uint64(27 + i),
-			Message: "runtime_test.do", Panic: fmt.Sprint("boom ", 26+i),
+			Message: "runtime_test.login", Panic: fmt.Sprint("boom ", 26+i),
 			Action: runtime.ActionRestarted, Backoff: time.Microsecond,
 		}
 		if ev.Stack == "" || ev.Time.IsZero() {
