@@ -28,6 +28,9 @@ type Config struct {
 // Server is a running tgtd with one target that every initiator may use.
 type Server struct {
 	Addr    string // host:port on loopback
+	// Listening is when the portal took its first connection.
+	Listening time.Time
+
 	control string
 	cmd     *exec.Cmd
 }
@@ -73,6 +76,7 @@ func (s *Server) setUp(ctx context.Context, backing string) error {
 	if err := WaitListening(ctx, s.Addr, 10*time.Second); err != nil {
 		return fmt.Errorf("tgt: tgtd does not listen: %w", err)
 	}
+	s.Listening = time.Now()
 	for _, args := range [][]string{
 		{"--op", "new", "--mode", "target", "--tid", "1", "-T", Target},
 		{"--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", "1", "-b", backing},
