@@ -20,7 +20,8 @@ type Auth struct {
 	// Type is the proof asked for. With `none` an initiator is known by name and address
 	// only, which both can be forged.
 	Type AuthType `hcl:"type" oneof:"none|chap|mutual-chap" ref:"RFC 7143 §12.1"`
-	// Algorithms are those of CHAP in order of preference.
+	// Algorithms are those admitted for CHAP; the first of them that the initiator
+	// offers is taken.
 	Algorithms []string `hcl:"algorithms,optional" default:"SHA3-256 SHA-256 SHA1 MD5" oneof:"SHA3-256|SHA-256|SHA1|MD5" ref:"RFC 7143 §12.1.3"`
 	// InitiatorName is the list of initiators that may use this block; without it
 	// every name is admitted.

@@ -171,6 +171,8 @@ func store(v cty.Value, f field, dst reflect.Value) *problem {
 		}
 		*p = c.True()
 		return nil
+	case *float64:
+		return storeFloat(v, f, p)
 	case *time.Duration:
 		return storeDuration(v, f, p)
 	case *[]string:
@@ -280,6 +282,21 @@ func storeDuration(v cty.Value, f field, dst *time.Duration) *problem {
 		return problemf("Value out of range", "The argument %q is from %s to %s; this is %s.", f.name, f.tag.Get("min"), f.tag.Get("max"), d)
 	}
 	*dst = d
+	return nil
+}
+
+func storeFloat(v cty.Value, f field, dst *float64) *problem {
+	var n float64
+	c, err := convert.Convert(v, cty.Number)
+	if err != nil || gocty.FromCtyValue(c, &n) != nil {
+		return problemf("Invalid number", "The argument %q is a number.", f.name)
+	}
+	lo, _ := strconv.ParseFloat(f.tag.Get("min"), 64)
+	hi, _ := strconv.ParseFloat(f.tag.Get("max"), 64)
+	if n < lo || n > hi {
+		return problemf("Value out of range", "The argument %q is from %g to %g; this is %g.", f.name, lo, hi, n)
+	}
+	*dst = n
 	return nil
 }
 

@@ -76,6 +76,9 @@ func (k *checker) lun(l *LUN, users map[BackendRef]*LUN) {
 		l.setBad("number")
 	}
 	l.Number = n
+	for i := range l.Filters {
+		k.filter(&l.Filters[i])
+	}
 	b := k.Backend(l.Backend)
 	if b == nil {
 		return // reported where the reference is
@@ -88,6 +91,19 @@ func (k *checker) lun(l *LUN, users map[BackendRef]*LUN) {
 	}
 	if size, ok := k.sizeOf(b); ok && l.good("block_size") && size%minBlock == 0 && size%l.BlockSize != 0 {
 		k.errorf(l.At("block_size"), "Block size does not divide the size", "%s has %s, which is not a multiple of the block size %d.", l.Backend, FormatSize(size), l.BlockSize)
+	}
+}
+
+// filter checks the arguments of a filter against each other.
+func (k *checker) filter(f *Filter) {
+	if f.Fault == nil {
+		return
+	}
+	if f.Fault.good("rate") && f.Fault.Rate == 0 {
+		k.errorf(f.Fault.At("rate"), "Value out of range", "With rate = 0 nothing would fail; leave the filter out.")
+	}
+	if f.Fault.good("offset", "length") && f.Fault.Offset > 0 && f.Fault.Length == 0 {
+		k.errorf(f.Fault.At("offset"), "Offset without length", "A range has an offset and a length.")
 	}
 }
 

@@ -59,7 +59,7 @@ func (c *Config) Backend(ref BackendRef) *Backend {
 // Node is this server as a whole.
 type Node struct {
 	Source
-	// Name is this server's name in log lines; the host's name when it is left out.
+	// Name is this server's name in log lines.
 	Name string `hcl:"name,optional" maxlen:"64"`
 }
 
@@ -87,12 +87,15 @@ type Limits struct {
 	// LoginTimeout is the time from accepting a connection to the end of its login.
 	LoginTimeout time.Duration `hcl:"login_timeout,optional" default:"15s" min:"5s" max:"60s"`
 	// NopInterval is the time after which an idle connection is probed with a NOP-In.
-	NopInterval time.Duration `hcl:"nop_interval,optional" default:"10s" min:"1s" max:"1h" ref:"RFC 7143 §11.19"`
+	NopInterval time.Duration `hcl:"nop_interval,optional" default:"5s" min:"1s" max:"1h" ref:"RFC 7143 §11.19"`
 	// NopTimeout is the wait for the answer before the connection is closed.
-	NopTimeout time.Duration `hcl:"nop_timeout,optional" default:"20s" min:"1s" max:"1h" ref:"RFC 7143 §11.19"`
+	NopTimeout time.Duration `hcl:"nop_timeout,optional" default:"5s" min:"1s" max:"1h" ref:"RFC 7143 §11.19"`
+	// CommandsPerSession is the number of commands that a session may have under
+	// way: the window of CmdSN.
+	CommandsPerSession int `hcl:"commands_per_session,optional" default:"128" min:"1" max:"65535" ref:"RFC 7143 §4.2.2.1"`
 	// BufferMemory is the hard cap of memory for data in flight; readers wait
 	// when it is spent.
-	BufferMemory int64 `hcl:"buffer_memory,optional" kind:"size" default:"256MiB" min:"16MiB" max:"1TiB"`
+	BufferMemory int64 `hcl:"buffer_memory,optional" kind:"size" default:"1GiB" min:"16MiB" max:"1TiB"`
 	// ShutdownTimeout is the time for sessions to end by themselves after SIGTERM.
 	ShutdownTimeout time.Duration `hcl:"shutdown_timeout,optional" default:"5s" min:"0s" max:"10m"`
 }

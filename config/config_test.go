@@ -38,6 +38,8 @@ limits {
   nop_timeout      = "1m30s"
   buffer_memory    = "2GiB"
   shutdown_timeout = "0s"
+
+  commands_per_session = 32
 }
 
 auth "esx" {
@@ -129,13 +131,18 @@ target "iqn.2026-11.com.example:db01" {
     write_cache = false
     filter "stats" {}
     filter "delay" {
-      read  = "1ms"
-      flush = "250us"
+      read   = "1ms"
+      flush  = "250us"
+      random = "10us"
     }
     filter "fault" {
       operations = ["flush"]
       error      = "medium"
-      every      = 100
+      rate       = 0.25
+      skip       = 7
+      count      = 1
+      offset     = "1MiB"
+      length     = "64KiB"
     }
   }
   lun "16383" {
@@ -182,7 +189,7 @@ func TestFull(t *testing.T) {
 		},
 		Limits: config.Limits{
 			Sessions: 16, LoginTimeout: 10 * time.Second, NopInterval: 5 * time.Second,
-			NopTimeout: 90 * time.Second, BufferMemory: 2 << 30,
+			NopTimeout: 90 * time.Second, CommandsPerSession: 32, BufferMemory: 2 << 30,
 		},
 		Auths: []config.Auth{
 			{
@@ -232,8 +239,8 @@ func TestFull(t *testing.T) {
 						Serial: "DB010000", NAA: "naa.3f3a1b2c3d4e5f60", Vendor: "EXAMPLE", Product: "BOOT DISK", Thin: true,
 						Filters: []config.Filter{
 							{Kind: "stats", Stats: &config.StatsFilter{}},
-							{Kind: "delay", Delay: &config.DelayFilter{Read: time.Millisecond, Flush: 250 * time.Microsecond}},
-							{Kind: "fault", Fault: &config.FaultFilter{Operations: []string{"flush"}, Error: "medium", Every: 100}},
+							{Kind: "delay", Delay: &config.DelayFilter{Read: time.Millisecond, Flush: 250 * time.Microsecond, Random: 10 * time.Microsecond}},
+							{Kind: "fault", Fault: &config.FaultFilter{Operations: []string{"flush"}, Error: "medium", Rate: 0.25, Skip: 7, Count: 1, Offset: 1 << 20, Length: 64 << 10}},
 						},
 					},
 					{
@@ -300,8 +307,8 @@ func TestEmpty(t *testing.T) {
 	want := &config.Config{
 		Log: config.Log{Level: "info", Format: "text", Output: "stderr"},
 		Limits: config.Limits{
-			Sessions: 1024, LoginTimeout: 15 * time.Second, NopInterval: 10 * time.Second, NopTimeout: 20 * time.Second,
-			BufferMemory: 256 << 20, ShutdownTimeout: 5 * time.Second,
+			Sessions: 1024, LoginTimeout: 15 * time.Second, NopInterval: 5 * time.Second, NopTimeout: 5 * time.Second,
+			CommandsPerSession: 128, BufferMemory: 1 << 30, ShutdownTimeout: 5 * time.Second,
 		},
 		Files: []string{"empty.hcl"},
 	}

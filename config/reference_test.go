@@ -256,6 +256,8 @@ func rangeText(f reflect.StructField) string {
 		return "`" + strings.ReplaceAll(tag.Get("oneof"), "|", "`, `") + "`"
 	case tag.Get("min") != "" && tag.Get("min") == tag.Get("max"):
 		return "only " + tag.Get("min") + " in this version"
+	case tag.Get("max") == "9223372036854775807":
+		return "from " + tag.Get("min")
 	case tag.Get("min") != "":
 		return tag.Get("min") + " … " + tag.Get("max")
 	case tag.Get("minlen") != "":

@@ -139,20 +139,34 @@ type DelayFilter struct {
 	Write time.Duration `hcl:"write,optional" default:"0s" min:"0s" max:"10m"`
 	// Flush is the delay of every flush.
 	Flush time.Duration `hcl:"flush,optional" default:"0s" min:"0s" max:"10m"`
+	// Random is the most that is added to each of these delays; how much is drawn
+	// for each request.
+	Random time.Duration `hcl:"random,optional" default:"0s" min:"0s" max:"10m"`
 }
 
-// FaultFilter is a store made to fail: for tests of initiators.
+// FaultFilter is a store made to fail: for tests of initiators. Requests that
+// fail do not reach the store.
 type FaultFilter struct {
 	Source
 	// Operations are those that fail.
-	Operations []string `hcl:"operations,optional" default:"read write" oneof:"read|write|flush|unmap"`
+	Operations []string `hcl:"operations,optional" default:"read write" oneof:"read|write|flush|unmap|write_zeroes"`
 	// Error is what they fail with.
 	Error string `hcl:"error" oneof:"medium|no-space|read-only|transient|offline"`
-	// Every: let each Nth operation fail only; 1 means all of them.
-	Every int `hcl:"every,optional" default:"1" min:"1" max:"1000000000"`
+	// Rate is the probability with which each of them fails.
+	Rate float64 `hcl:"rate,optional" default:"1" min:"0" max:"1"`
+	// Skip is the number of them that pass before the first can fail.
+	Skip int64 `hcl:"skip,optional" default:"0" min:"0" max:"9223372036854775807"`
+	// Count is the number of failures after which all pass again; 0 means that
+	// there is no end.
+	Count int64 `hcl:"count,optional" default:"0" min:"0" max:"9223372036854775807"`
+	// Offset is the first byte of the range in which requests fail.
+	Offset int64 `hcl:"offset,optional" kind:"size" default:"0B" min:"0B" max:"7EiB"`
+	// Length is that of the range; 0 means everything.
+	Length int64 `hcl:"length,optional" kind:"size" default:"0B" min:"0B" max:"7EiB"`
 }
 
-// StatsFilter is a count of operations, bytes and latencies.
+// StatsFilter is a count of requests, bytes, errors and latency, which is logged
+// when the logical unit is closed.
 type StatsFilter struct {
 	Source
 }

@@ -262,6 +262,10 @@ var wrong = []struct{ name, src, want string }{
 	{"filter: delay argument", withLUN("filter \"delay\" { ‸reads = \"1ms\" }"), `Did you mean "read"?`},
 	{"filter: fault error", withLUN("filter \"fault\" { error = ‸\"bad\" }"), "one of medium"},
 	{"filter: fault error missing", withLUN("filter \"fault\" ‸{\n}"), `The argument "error" is required`},
+	{"filter: fault rate", withLUN("filter \"fault\" {\nerror = \"medium\"\nrate = ‸1.5\n}"), "from 0 to 1; this is 1.5"},
+	{"filter: fault rate zero", withLUN("filter \"fault\" {\nerror = \"medium\"\nrate = ‸0\n}"), "nothing would fail"},
+	{"filter: fault rate text", withLUN("filter \"fault\" {\nerror = \"medium\"\nrate = ‸\"often\"\n}"), "is a number"},
+	{"filter: fault offset", withLUN("filter \"fault\" {\nerror = \"medium\"\noffset = ‸\"1MiB\"\n}"), "Offset without length"},
 	{"filter: stats argument", withLUN("filter \"stats\" { ‸x = 1 }"), "Unsupported argument"},
 
 	// Initiators.

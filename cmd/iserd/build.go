@@ -57,7 +57,7 @@ func start(ctx context.Context, c *config.Config, log hclog.Logger) (*daemon, er
 		return nil, err
 	}
 	d := &daemon{server: srv}
-	if err := d.populate(ctx, c, listeners); err != nil {
+	if err := d.populate(ctx, c, listeners, log); err != nil {
 		closeAll(listeners)
 		// The listeners are closed and no session has begun: there is nothing
 		// to wait for.
@@ -91,9 +91,9 @@ func closeAll(listeners []net.Listener) {
 }
 
 // populate adds the targets and then opens the portals.
-func (d *daemon) populate(ctx context.Context, c *config.Config, listeners []net.Listener) error {
+func (d *daemon) populate(ctx context.Context, c *config.Config, listeners []net.Listener, log hclog.Logger) error {
 	for i := range c.Targets {
-		opts, err := targetOptions(c, &c.Targets[i])
+		opts, err := targetOptions(c, &c.Targets[i], log)
 		if err != nil {
 			return err
 		}
@@ -127,7 +127,8 @@ func addrPort(l net.Listener) netip.AddrPort {
 // storeError gives the error of a backing store its exit code.
 func storeError(err error) error {
 	switch {
-	case errors.Is(err, luns.ErrTransient):
+	case errors.Is(err, luns.ErrTransient), strings.Contains(err.Error(), ": in use by "):
+		// A file's lock error is of no class of luns; only its words tell.
 		return &exitError{exitBusy, err}
 	case errors.Is(err, os.ErrNotExist):
 		return &exitError{exitNotFound, err}
@@ -206,7 +207,7 @@ func accessOptions(a *config.Auth) ([]iserd.AccessOption, error) {
 }
 
 // targetOptions maps a target block.
-func targetOptions(c *config.Config, t *config.Target) ([]iserd.TargetOption, error) {
+func targetOptions(c *config.Config, t *config.Target, log hclog.Logger) ([]iserd.TargetOption, error) {
 	opts := []iserd.TargetOption{
 		iserd.Alias(t.Alias),
 		iserd.Groups(t.PortalGroups...),
@@ -222,7 +223,7 @@ func targetOptions(c *config.Config, t *config.Target) ([]iserd.TargetOption, er
 	opts = append(opts, iserd.Access(access...))
 	for i := range t.LUNs {
 		l := &t.LUNs[i]
-		open, err := opener(c.Backend(l.Backend), l.Filters)
+		open, err := opener(c.Backend(l.Backend), l.Filters, log.Named("lun").With("target", t.Name, "lun", l.Number))
 		if err != nil {
 			return nil, fmt.Errorf("target %s, LUN %d: %w", t.Name, l.Number, err)
 		}
@@ -295,12 +296,12 @@ func unitConfig(l *config.LUN) (scsi.Config, error) {
 }
 
 // opener maps a backend block and the filters above it.
-func opener(b *config.Backend, filters []config.Filter) (luns.Opener, error) {
+func opener(b *config.Backend, filters []config.Filter, log hclog.Logger) (luns.Opener, error) {
 	open, err := backendOpener(b)
 	if err != nil {
 		return nil, err
 	}
-	return filtered(open, filters)
+	return filtered(open, filters, log)
 }
 
 func backendOpener(b *config.Backend) (luns.Opener, error) {

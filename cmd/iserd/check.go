@@ -18,7 +18,7 @@ func newCheck() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "check [FILE…]",
-		Short: "check configuration files without starting anything",
+		Short: "Check configuration files without starting anything",
 		Long: `Check reads the files as "iserd serve" does and tells what is wrong with them,
 with the place in the file. A directory stands for its *.hcl files.
 

@@ -14,7 +14,7 @@ import (
 func newMan() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man",
-		Short:  "write the manual page iserd(8)",
+		Short:  "Write the manual page iserd(8)",
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -28,7 +29,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		err = usageError(fmt.Errorf("%w\nRun '%s --help' for usage.", err, cmd.CommandPath()))
 	}
 	if err != nil && err.Error() != "" {
-		fmt.Fprintf(stderr, "iserd: %v\n", err)
+		// Errors of the library have the prefix already.
+		fmt.Fprintf(stderr, "iserd: %s\n", strings.TrimPrefix(err.Error(), "iserd: "))
 	}
 	return exitCode(err)
 }
@@ -38,7 +40,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 func newRoot(started *bool) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "iserd",
-		Short: "serve block devices over iSCSI",
+		Short: "Serve block devices over iSCSI",
 		Long: `iserd serves files, block devices and memory as iSCSI disks.
 
 Try it:

@@ -28,7 +28,7 @@ func newServe() *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
 		Use:   "serve [--config FILE… | --demo [--listen ADDR:PORT]]",
-		Short: "run the target",
+		Short: "Run the target",
 		Long: `Serve reads the configuration, opens the backing stores, listens on the portals
 and serves until SIGTERM or SIGINT. It stays in the foreground.
 
