@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -99,9 +100,13 @@ func (s *settings) measure(ctx context.Context, p *peerPair) (*result, error) {
 			return nil, fmt.Errorf("%s: fill: %w", x.name, err)
 		}
 	}
+	only, err := regexp.Compile(s.only)
+	if err != nil {
+		return nil, err
+	}
 	var todo []line
 	for _, l := range lines() {
-		if strings.Contains(l.name, s.only) {
+		if only.MatchString(l.name) {
 			todo = append(todo, l)
 		}
 	}
@@ -151,6 +156,9 @@ func (s *settings) options(x *peer, l *line) bench.Options {
 	o.URL, o.PID = x.url, x.pid
 	o.Mode, o.BlockSize, o.QueueDepth, o.Sessions = l.mode, l.block, l.depth, l.sessions
 	o.Size, o.Duration, o.Ramp = s.size, s.duration, 300*time.Millisecond
+	if l.depth == 1 {
+		o.Poll = s.poll
+	}
 	return o
 }
 

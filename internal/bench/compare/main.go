@@ -47,6 +47,7 @@ type settings struct {
 	clientCPU int
 	autogroup int
 	only      string
+	poll      time.Duration
 	check     bool
 	json      bool
 	log       io.Writer
@@ -73,7 +74,8 @@ func newCommand() *cobra.Command {
 	fs.IntVar(&s.serverCPU, "server-cpu", 0, "CPU of both servers")
 	fs.IntVar(&s.clientCPU, "client-cpu", 1, "CPU of the generator")
 	fs.IntVar(&s.autogroup, "autogroup", 0, "nice level of this session's scheduling group, -20 to 19 (0: leave it)")
-	fs.StringVar(&s.only, "only", "", "only lines whose name contains this")
+	fs.StringVar(&s.only, "only", "", "only lines whose name matches this regular expression")
+	fs.DurationVar(&s.poll, "poll", 0, "on lines of queue depth 1 the generator polls for so long before it sleeps: takes its own wake-up out of both latencies")
 	fs.BoolVar(&s.check, "check", false, "exit with 1 when a bar is missed")
 	fs.BoolVar(&s.json, "json", false, "print JSON instead of a table")
 	return cmd
