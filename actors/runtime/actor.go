@@ -31,8 +31,9 @@ type Describer interface {
 
 // Context is an actor's view of the system, valid as long as the actor lives.
 //
-// Self, Parent, Path, System, Send, Stop and StopSelf may be called from any
-// goroutine; everything else only from within Receive.
+// Self, Parent, Path, Generation, Log, System, Send, Stop, StopSelf and
+// SetBehaviour may be called from any goroutine; everything else only from
+// within Receive.
 type Context interface {
 	// Self returns the handle of this actor; it is the same after a restart.
 	Self() Ref

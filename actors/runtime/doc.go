@@ -22,7 +22,12 @@
 // # Rules for actors
 //
 // Receive is never run by two goroutines at once, must not block, and must not
-// call Call, Describe or Shutdown. A value sent is not changed afterwards. The
-// order of messages from one sender to one actor is kept. After Stopping no
-// further message but Terminated and Stopped is delivered.
+// call Call, Describe or Shutdown, nor runtime.Goexit (testing.T.FailNow): on
+// an ordinary message that counts as a panic, but on Stopping, Stopped or
+// Restarting it leaves the actor unfinished. A value sent is not changed
+// afterwards. The order of messages from one sender to one actor is kept. After
+// Stopping no further message but Terminated and Stopped is delivered.
+//
+// Terminated reaches the parent after Stopped was handled and Dropped called
+// for all that was queued; the name is free again by then.
 package runtime

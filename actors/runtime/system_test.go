@@ -168,80 +168,80 @@ func TestGo(t *testing.T) {
 	until(t, "end", func() bool { return len(s.Goroutines()) == 0 })
 }
 
-func TestShutdown(t *testing.T) {
-	t.Run("without root", func(t *testing.T) {
-		s := newSystem(t, runtime.Options{})
-		shutdown(t, s)
-		shutdown(t, s)
-		<-s.Done()
-		if _, err := s.SpawnRoot(runtime.Spec{Name: "root", New: probe(&log{})}); !errors.Is(err, runtime.ErrStopped) {
-			t.Error(err)
-		}
-	})
-	t.Run("tree", func(t *testing.T) {
-		r := newRoot(t, runtime.Options{})
-		var order log
-		var grow func(depth int) func() runtime.Actor
-		grow = func(depth int) func() runtime.Actor {
-			return func() runtime.Actor {
-				return runtime.Func(func(ctx runtime.Context, msg any) {
-					switch msg.(type) {
-					case runtime.Started:
-						if depth > 0 {
-							for _, n := range []string{"l", "r"} {
-								if _, err := ctx.Spawn(runtime.Spec{Name: n, New: grow(depth - 1)}); err != nil {
-									t.Error(err)
-								}
+func TestShutdownWithoutRoot(t *testing.T) {
+	s := newSystem(t, runtime.Options{})
+	shutdown(t, s)
+	shutdown(t, s)
+	<-s.Done()
+	if _, err := s.SpawnRoot(runtime.Spec{Name: "root", New: probe(&log{})}); !errors.Is(err, runtime.ErrStopped) {
+		t.Error(err)
+	}
+}
+
+func TestShutdownTree(t *testing.T) {
+	r := newRoot(t, runtime.Options{})
+	var order log
+	var grow func(depth int) func() runtime.Actor
+	grow = func(depth int) func() runtime.Actor {
+		return func() runtime.Actor {
+			return runtime.Func(func(ctx runtime.Context, msg any) {
+				switch msg.(type) {
+				case runtime.Started:
+					if depth > 0 {
+						for _, n := range []string{"l", "r"} {
+							if _, err := ctx.Spawn(runtime.Spec{Name: n, New: grow(depth - 1)}); err != nil {
+								t.Error(err)
 							}
 						}
-						order.add("started")
-					case runtime.Stopped:
-						order.add(ctx.Path())
 					}
-				})
-			}
-		}
-		r.spawn(t, runtime.Spec{Name: "t", New: grow(3)})
-		order.await(t, 15)
-		shutdown(t, r.System)
-		seen := map[string]int{}
-		for i, p := range order.get() {
-			seen[p.(string)] = i
-		}
-		for p, i := range seen {
-			for q, j := range seen {
-				if strings.HasPrefix(q, p+"/") && j > i {
-					t.Errorf("%s stopped before %s", p, q)
+					order.add("started")
+				case runtime.Stopped:
+					order.add(ctx.Path())
 				}
+			})
+		}
+	}
+	r.spawn(t, runtime.Spec{Name: "t", New: grow(3)})
+	order.await(t, 15)
+	shutdown(t, r.System)
+	seen := map[string]int{}
+	for i, p := range order.get() {
+		seen[p.(string)] = i
+	}
+	for p, i := range seen {
+		for q, j := range seen {
+			if strings.HasPrefix(q, p+"/") && j > i {
+				t.Errorf("%s stopped before %s", p, q)
 			}
 		}
-		if len(r.Actors()) != 0 || r.Err() != nil {
-			t.Errorf("%v, %v", r.Actors(), r.Err())
+	}
+	if len(r.Actors()) != 0 || r.Err() != nil {
+		t.Errorf("%v, %v", r.Actors(), r.Err())
+	}
+	if c := r.Counters(); c.Spawned != 16 || c.Stopped != 16 {
+		t.Errorf("counters %+v", c)
+	}
+}
+
+func TestShutdownStuck(t *testing.T) {
+	r := newRoot(t, runtime.Options{})
+	_, gate := blocked(t, r, runtime.Spec{Name: "hung", New: probe(&log{})})
+	release := make(chan struct{})
+	r.Go("slow", func() { <-release })
+	short := func(want string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		defer cancel()
+		err := r.Shutdown(ctx)
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), want) {
+			t.Error(err)
 		}
-		if c := r.Counters(); c.Spawned != 16 || c.Stopped != 16 {
-			t.Errorf("counters %+v", c)
-		}
-	})
-	t.Run("stuck", func(t *testing.T) {
-		r := newRoot(t, runtime.Options{})
-		_, gate := blocked(t, r, runtime.Spec{Name: "hung", New: probe(&log{})})
-		release := make(chan struct{})
-		r.Go("slow", func() { <-release })
-		short := func(want string) {
-			t.Helper()
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-			defer cancel()
-			err := r.Shutdown(ctx)
-			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), want) {
-				t.Error(err)
-			}
-		}
-		short("root/hung")
-		close(gate)
-		<-r.Done()
-		short("slow")
-		close(release)
-	})
+	}
+	short("root/hung")
+	close(gate)
+	<-r.Done()
+	short("slow")
+	close(release)
 }
 
 // Spawning, stopping and shutting down at once leaves nobody behind.
