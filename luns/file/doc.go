@@ -20,6 +20,9 @@
 // 6.18) refuses it for buffered writes, so there TryWriteAt is never done. A
 // plain write is not tried instead: it usually takes microseconds, but may
 // wait for the device as long as it likes, to read the block around a partial
-// write, for a journal commit, or because too many pages are dirty. On tmpfs
-// plain reads and writes are used, since there is no device.
+// write, for a journal commit, or because too many pages are dirty. Measured on
+// ext4 on a virtual disk, 4 KiB rewrites of cached blocks: median 7 µs and
+// longest 5 ms without other load; with a flush always under way beside them
+// 9 µs, 3 ms for the slowest in 1000, and 60 ms for the longest. On tmpfs plain
+// reads and writes are used, since there is no device.
 package file

@@ -176,10 +176,12 @@ func (k *kit) closeUnderLoad(t *testing.T, b luns.Backend) {
 	u := unit(b)
 	var wg sync.WaitGroup
 	var calls atomic.Int64
+	var closed atomic.Bool
 	for w := range int64(4) {
 		wg.Go(func() {
 			p := pattern(uint64(w), int(u))
 			for {
+				late := closed.Load()
 				var err error
 				if w%2 == 0 {
 					err = b.WriteAt(t.Context(), p, w*u, 0)
@@ -188,6 +190,10 @@ func (k *kit) closeUnderLoad(t *testing.T, b luns.Backend) {
 				}
 				calls.Add(1)
 				if errors.Is(err, luns.ErrOffline) {
+					return
+				}
+				if late {
+					t.Errorf("a call after Close: %v, want ErrOffline", err)
 					return
 				}
 				if err != nil {
@@ -205,6 +211,7 @@ func (k *kit) closeUnderLoad(t *testing.T, b luns.Backend) {
 			if err := b.Close(); err != nil {
 				t.Errorf("Close: %v", err)
 			}
+			closed.Store(true)
 		})
 	}
 	wg.Wait()
