@@ -168,12 +168,13 @@ func TestChunks(t *testing.T) {
 	})
 }
 
-// Step 10: use it. A configuration finds it by name if it is registered, by
-// convention in an init function.
-func Example() {
-	type options struct {
-		Size int64 `hcl:"size"`
-	}
+// options are what a configuration says about one backend.
+type options struct {
+	Size int64 `hcl:"size"`
+}
+
+// Step 10: make it known by name.
+func init() {
 	luns.Register("chunks", func(decode func(any) error) (luns.Opener, error) {
 		var o options
 		if err := decode(&o); err != nil {
@@ -187,7 +188,10 @@ func Example() {
 			return c, nil
 		}, nil
 	})
+}
 
+// Step 11: use it, as the server does.
+func Example() {
 	factory, _ := luns.Lookup("chunks")
 	open, err := factory(func(into any) error { *into.(*options) = options{Size: 1 << 20}; return nil })
 	if err != nil {

@@ -3,7 +3,9 @@ package luns_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -151,8 +153,9 @@ func TestRegistry(t *testing.T) {
 	f := func(func(any) error) (luns.Opener, error) {
 		return func(context.Context) (luns.Backend, error) { return nil, luns.ErrOffline }, nil
 	}
-	luns.Register("luns-test", f)
-	if _, ok := luns.Lookup("luns-test"); !ok || !slices.Contains(luns.Kinds(), "luns-test") {
+	name := fmt.Sprintf("luns-test-%d", rand.Int64()) // new in every run of -count
+	luns.Register(name, f)
+	if _, ok := luns.Lookup(name); !ok || !slices.Contains(luns.Kinds(), name) {
 		t.Error("not found")
 	}
 	if _, ok := luns.Lookup("no such kind"); ok {
@@ -163,7 +166,7 @@ func TestRegistry(t *testing.T) {
 			t.Error("registered twice")
 		}
 	}()
-	luns.Register("luns-test", f)
+	luns.Register(name, f)
 }
 
 func TestStrings(t *testing.T) {
