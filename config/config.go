@@ -74,7 +74,7 @@ type Log struct {
 	// mode 0640 when it does not exist.
 	Output string `hcl:"output,optional" default:"stderr"`
 	// Levels are those of single parts of the daemon, by logger name, such as
-	// `{ "session" = "debug" }`.
+	// `{ "conn" = "debug" }`.
 	Levels map[string]string `hcl:"levels,optional" oneof:"trace|debug|info|warn|error|off"`
 }
 
