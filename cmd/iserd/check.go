@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -44,8 +45,12 @@ func checkOutput(format string) error {
 	return nil
 }
 
-func runCheck(w io.Writer, format string, files []string) error {
-	c, diags := config.Load(configFiles(files)...)
+func runCheck(w io.Writer, format string, named []string) error {
+	files, err := configFiles(named)
+	if err != nil {
+		return err
+	}
+	c, diags := config.Load(files...)
 	if format == "json" {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
@@ -76,13 +81,16 @@ func count(n int, what string) string {
 }
 
 // configFiles returns the files to load: those named, or the default ones.
-func configFiles(named []string) []string {
+func configFiles(named []string) ([]string, error) {
 	if len(named) > 0 {
-		return named
+		return named, nil
+	}
+	if _, err := os.Stat(defaultConfig); errors.Is(err, os.ErrNotExist) {
+		return nil, &exitError{exitConfig, fmt.Errorf("there is no %s: name a file, or try iserd serve --demo", defaultConfig)}
 	}
 	files := []string{defaultConfig}
 	if info, err := os.Stat(defaultConfigDir); err == nil && info.IsDir() {
 		files = append(files, defaultConfigDir)
 	}
-	return files
+	return files, nil
 }

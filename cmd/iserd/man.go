@@ -25,7 +25,7 @@ func newMan() *cobra.Command {
 
 // roff escapes text for the body of a page.
 func roff(s string) string {
-	s = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`).Replace(s)
+	s = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "…", "...").Replace(s)
 	lines := strings.Split(s, "\n")
 	for i, l := range lines {
 		if strings.HasPrefix(l, ".") {
@@ -38,7 +38,7 @@ func roff(s string) string {
 func writeMan(w io.Writer, root *cobra.Command) error {
 	var b strings.Builder
 	b.WriteString(".TH ISERD 8 \"\" \"iserd\" \"System Administration\"\n")
-	fmt.Fprintf(&b, ".SH NAME\niserd \\- %s\n", roff(root.Short))
+	fmt.Fprintf(&b, ".SH NAME\niserd \\- %s\n", roff(strings.ToLower(root.Short[:1])+root.Short[1:]))
 	b.WriteString(".SH SYNOPSIS\n.B iserd\n.I COMMAND\n[options]\n")
 	b.WriteString(".SH DESCRIPTION\n" + paragraphs(root.Long))
 	b.WriteString(".SH COMMANDS\n")
@@ -87,7 +87,7 @@ func manCommand(b *strings.Builder, c *cobra.Command) {
 func paragraphs(s string) string {
 	var b strings.Builder
 	for para := range strings.SplitSeq(strings.TrimSpace(s), "\n\n") {
-		if strings.HasPrefix(para, " ") || strings.HasPrefix(para, "\t") {
+		if strings.HasPrefix(para, " ") || strings.Contains(para, "\n ") {
 			fmt.Fprintf(&b, ".PP\n.nf\n%s\n.fi\n", roff(para))
 			continue
 		}

@@ -47,8 +47,7 @@ Try it:
 
   iserd serve --demo
 
-Exit codes: 0 ok, 1 runtime failure, 2 usage, 3 configuration invalid,
-4 daemon not running, 5 not found, 6 busy or in use.`,
+` + exitHelp(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,

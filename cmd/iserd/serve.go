@@ -76,7 +76,11 @@ func (f *serveFlags) load(stderr io.Writer) (*config.Config, error) {
 		}
 		return demoConfig(at)
 	}
-	c, diags := config.Load(configFiles(f.files)...)
+	files, err := configFiles(f.files)
+	if err != nil {
+		return nil, err
+	}
+	c, diags := config.Load(files...)
 	if err := diags.WriteText(stderr, textWidth, false); err != nil {
 		return nil, err
 	}
