@@ -1,0 +1,161 @@
+//go:build linux && cgo && (amd64 || arm64)
+
+package native
+
+/*
+#cgo LDFLAGS: -ldl
+#cgo noescape vs_poll
+#cgo nocallback vs_poll
+#cgo noescape vs_arm
+#cgo nocallback vs_arm
+#cgo noescape vs_post_send
+#cgo nocallback vs_post_send
+#cgo noescape vs_post_recv
+#cgo nocallback vs_post_recv
+#include <stdlib.h>
+#include "shim.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/iserd/iserd/iser/verbs"
+)
+
+// maxDevices is how many adapters a machine can have for us.
+const maxDevices = 128
+
+// Provider uses the adapters of the machine. All methods may be called by any
+// goroutine.
+type Provider struct {
+	once sync.Once
+	lib  *C.struct_vs_lib // nil when it could not be loaded
+	err  error            // why
+
+	mu      sync.Mutex
+	devices map[*C.struct_vs_context]*device
+}
+
+var _ verbs.Provider = (*Provider)(nil)
+
+// New returns the provider. It loads nothing yet.
+func New() *Provider {
+	return &Provider{devices: make(map[*C.struct_vs_context]*device)}
+}
+
+// Name is "native".
+func (p *Provider) Name() string { return "native" }
+
+// load loads the libraries, once.
+func (p *Provider) load() error {
+	p.once.Do(func() {
+		why := (*[256]C.char)(C.calloc(1, 256))
+		defer C.free(pointer(why))
+		if p.lib = C.vs_load(&why[0], 256); p.lib == nil {
+			p.err = fmt.Errorf("native: %w: %s; install the Debian packages %s",
+				verbs.ErrUnavailable, C.GoString(&why[0]), packages)
+		}
+	})
+	return p.err
+}
+
+// Devices lists the adapters that are there now.
+func (p *Provider) Devices() ([]verbs.Device, error) {
+	if err := p.load(); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cause := p.refresh()
+	var out []verbs.Device
+	for _, d := range slices.SortedFunc(maps.Values(p.devices), func(a, b *device) int { return strings.Compare(a.name, b.name) }) {
+		if !d.dead() {
+			out = append(out, d)
+		}
+	}
+	if len(out) == 0 {
+		return nil, diagnose(systemRoot, cause)
+	}
+	return out, nil
+}
+
+// refresh makes p.devices what the libraries know now. p.mu is held.
+func (p *Provider) refresh() error {
+	list := (*[maxDevices]*C.struct_vs_context)(C.calloc(maxDevices, C.size_t(sizePointer)))
+	defer C.free(pointer(list))
+	n := C.vs_devices(p.lib, &list[0], maxDevices)
+	var err error
+	if n < 0 {
+		n, err = 0, errno(n)
+	}
+	there := make(map[*C.struct_vs_context]bool)
+	for _, ctx := range list[:n] {
+		there[ctx] = true
+		if p.devices[ctx] != nil {
+			C.vs_device_put(p.lib, ctx) // one reference is enough
+			continue
+		}
+		d, derr := newDevice(p, ctx)
+		if derr != nil {
+			C.vs_device_put(p.lib, ctx)
+			err = derr
+			continue
+		}
+		p.devices[ctx] = d
+	}
+	for ctx, d := range p.devices {
+		if !there[ctx] && d.die() {
+			p.forget(d)
+		}
+	}
+	return err
+}
+
+// device is the device that ctx, of an id, stands for.
+func (p *Provider) device(ctx *C.struct_vs_context) *device {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.devices[ctx] == nil {
+		_ = p.refresh() // came after the last look
+	}
+	return p.devices[ctx]
+}
+
+// forget frees a device that is dead and that nothing uses. p.mu is held.
+func (p *Provider) forget(d *device) {
+	if p.devices[d.ctx] != d {
+		return
+	}
+	delete(p.devices, d.ctx)
+	d.free()
+}
+
+// Close frees the devices. The libraries stay loaded.
+func (p *Provider) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, d := range p.devices {
+		if !d.die() {
+			errs = append(errs, fmt.Errorf("native: %s is in use", d.name))
+			continue
+		}
+		p.forget(d)
+	}
+	return errors.Join(errs...)
+}
+
+// errno makes an error of a negative errno, nil of 0.
+func errno(n C.int) error {
+	if n >= 0 {
+		return nil
+	}
+	return syscall.Errno(-n)
+}
