@@ -162,3 +162,22 @@ func TestTaskManagement(t *testing.T) {
 		}
 	}
 }
+
+// TestNoRangeLockLeak: a READ whose data nobody takes (the W bit instead of the
+// R bit, or no bit at all) must not keep its blocks locked.
+func TestNoRangeLockLeak(t *testing.T) {
+	_, addr := start(t)
+	s := connect(t, addr, nil)
+	ready(t, s)
+	if r, err := s.Exec(t.Context(), 0, cdb10(read10, 0, 1), make([]byte, 512), 0); err != nil || r.Status != 0 {
+		t.Fatalf("READ as a write: %v %+v", err, r)
+	}
+	if r, err := s.Exec(t.Context(), 0, cdb10(read10, 0, 1), nil, 0); err != nil || r.Status != 0 {
+		t.Fatalf("READ without a buffer: %v %+v", err, r)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if r, err := s.Exec(ctx, 0, cdb10(write10, 0, 1), make([]byte, 512), 0); err != nil || r.Status != 0 {
+		t.Fatalf("WRITE after them: %v %+v", err, r)
+	}
+}

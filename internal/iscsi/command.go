@@ -106,6 +106,7 @@ func (c *Conn) newTask(p *pdu.SCSICommand) *Task {
 		t.Done = t.completed
 	}
 	c.live++
+	t.state = taskOpen
 	t.InitiatorTaskTag, t.LUN = p.InitiatorTaskTag, p.LUN
 	t.immediate, t.read, t.write, t.edtl = p.Immediate, p.Read, p.Write, p.ExpectedDataTransferLength
 	if p.Immediate {

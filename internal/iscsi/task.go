@@ -10,6 +10,7 @@ type taskState uint8
 
 const (
 	taskFree        taskState = iota
+	taskOpen                  // being worked on, here and now
 	taskImmediate             // the rest of the command PDU's data segment is on its way
 	taskUnsolicited           // unsolicited Data-Out PDUs are on their way
 	taskDrain                 // finished early; waits for the last unsolicited Data-Out
