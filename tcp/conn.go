@@ -16,9 +16,10 @@ import (
 	"github.com/iserd/iserd/pdu/login"
 )
 
-// maxQueued is how many unsent bytes stop the receiving: a peer that does not
-// read gets no further commands taken.
-const maxQueued = 1 << 20
+// maxQueued is how many bytes may wait for a full socket before no further PDU
+// is executed. A peer that does not read gets no further commands taken, and
+// little has to be copied out of logical units for its sake.
+const maxQueued = 64 << 10
 
 // Socket is what a Conn runs on: *net.TCPConn, *net.UnixConn.
 type Socket interface {
@@ -160,14 +161,19 @@ func (c *Conn) Turn(t *Turn) {
 }
 
 func (c *Conn) receiveTurn(t *Turn) {
-	if c.tx.bytes > maxQueued {
-		t.pause = true
-		c.drainResume()
-		return
-	}
 	var err error
-	if t.park, err = c.receive(); err == nil {
+	if c.rx.undone {
+		err = c.process()
+	}
+	if err == nil && !c.congested() {
+		t.park, err = c.receive()
+	}
+	if err == nil {
 		err = c.flush()
+	}
+	if t.pause = err == nil && c.congested(); t.pause {
+		t.park = false
+		c.drainResume()
 	}
 	switch {
 	case err == nil:
@@ -177,6 +183,9 @@ func (c *Conn) receiveTurn(t *Turn) {
 		t.Err = err
 	}
 }
+
+// congested reports whether too much waits for a full socket.
+func (c *Conn) congested() bool { return c.tx.blocked && c.tx.bytes > maxQueued }
 
 // drainResume forgets a signal that came before the pause.
 func (c *Conn) drainResume() {
@@ -290,9 +299,13 @@ var (
 	errDataDigest   = errors.New("data digest error")
 )
 
-// process executes all PDUs that are complete in the buffer.
+// process executes the PDUs that are complete in the buffer: all, unless the
+// answers get too many.
 func (c *Conn) process() error {
 	for {
+		if c.rx.undone = c.congested(); c.rx.undone {
+			return nil
+		}
 		more, err := c.next()
 		if err != nil || !more {
 			return err

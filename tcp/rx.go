@@ -24,6 +24,7 @@ const (
 type receiver struct {
 	buf    *bufpool.Buf // nil while there is nothing in it
 	r, w   int
+	undone bool   // there may be whole PDUs that wait for room in the send queue
 	spare  []byte // when the pool is spent
 	placed placedPDU
 	iov    [2]unix.Iovec
@@ -50,7 +51,6 @@ func (x *receiver) memory() []byte {
 
 func (x *receiver) bytes() []byte { return x.memory()[x.r:x.w] }
 func (x *receiver) consume(n int) { x.r += n }
-func (x *receiver) discard()      { x.r, x.w = 0, 0; x.placed = placedPDU{} }
 func (x *receiver) capacity() int { return len(x.memory()) }
 func (x *receiver) midPDU() bool  { return x.r < x.w || x.placed.active }
 
@@ -90,6 +90,14 @@ func (x *receiver) filled(n int) {
 	x.w += n
 }
 
+// discard drops what was received.
+func (x *receiver) discard() {
+	if g := x.placed.gather; g != nil {
+		g.Release()
+	}
+	x.r, x.w, x.undone, x.placed = 0, 0, false, placedPDU{}
+}
+
 // idle lets go of an empty buffer: an idle connection holds none.
 func (x *receiver) idle() {
 	if x.r == x.w && x.buf != nil {
@@ -102,9 +110,7 @@ func (x *receiver) drop() {
 	if x.buf != nil {
 		x.buf.Release()
 	}
-	if x.placed.gather != nil {
-		x.placed.gather.Release()
-	}
+	x.discard()
 	*x = receiver{}
 }
 
