@@ -104,6 +104,35 @@ func TestNameIsFreeAtTerminated(t *testing.T) {
 	}
 }
 
+// A name used again before the end of its last bearer was told is another actor
+// all the same, and is stopped with its parent.
+func TestNameReusedBeforeTerminated(t *testing.T) {
+	r := newRoot(t, runtime.Options{})
+	var first, second log
+	ref := r.spawn(t, runtime.Spec{Name: "p", New: probe(&log{})})
+	in(t, r.System, ref, func(ctx runtime.Context) {
+		kid, err := ctx.Spawn(runtime.Spec{Name: "kid", New: probe(&first)})
+		if err != nil {
+			t.Error(err)
+		}
+		ctx.Stop(kid)
+		until(t, "end", func() bool { return !ctx.Send(kid, 1) })
+		if _, err := ctx.Spawn(runtime.Spec{Name: "kid", New: probe(&second)}); err != nil {
+			t.Error(err)
+		}
+	})
+	in(t, r.System, ref, func(ctx runtime.Context) {
+		if n := len(ctx.Children()); n != 1 {
+			t.Errorf("%d children", n)
+		}
+	})
+	r.Stop(ref)
+	r.told.await(t, 1)
+	if d := cmp.Diff([]any{runtime.Started{}, runtime.Stopping{}, runtime.Stopped{}}, second.get()); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoot(t, runtime.Options{Jitter: noJitter})

@@ -1,11 +1,88 @@
 package runtime
 
 import (
+	"context"
+	"slices"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 )
+
+func end(t *testing.T, s *System) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// A request to restart that comes too late, behind the request to stop, does
+// not raise the actor.
+func TestLateRestart(t *testing.T) {
+	s := NewSystem(Options{})
+	gate, stopping := make(chan struct{}), make(chan struct{})
+	var got []string
+	ref, err := s.SpawnRoot(Spec{Name: "root", New: func() Actor {
+		return Func(func(ctx Context, msg any) {
+			got = append(got, typeName(msg))
+			if _, ok := msg.(Started); !ok {
+				return
+			}
+			if _, err := ctx.Spawn(Spec{Name: "kid", New: func() Actor {
+				return Func(func(_ Context, msg any) {
+					if _, ok := msg.(Stopping); ok {
+						close(stopping)
+						<-gate
+					}
+				})
+			}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Stop(ref)
+	<-stopping
+	ref.c.mb.postSystem(restartNow{gen: 1})
+	if _, err := s.Describe(context.Background(), ref); err != nil { // behind it
+		t.Error(err)
+	}
+	close(gate)
+	end(t, s)
+	want := []string{"runtime.Started", "runtime.Stopping", "runtime.Terminated", "runtime.Stopped"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// A stop that comes while Spawn is still at it is kept until then.
+func TestStopDuringSpawn(t *testing.T) {
+	s := NewSystem(Options{})
+	c, err := s.newCell(nil, Spec{Name: "root", New: func() Actor {
+		return Func(func(_ Context, msg any) {})
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Stop(Ref{c})
+	s.Send(Ref{c}, 1)
+	if len(s.Actors()) != 0 {
+		t.Error("an actor is shown that is not made yet")
+	}
+	time.Sleep(time.Millisecond) // a worker that had been started would fail now
+	if _, err := s.as.Root.SpawnNamed(c.props(), c.id); err != nil {
+		t.Fatal(err)
+	}
+	<-s.Done()
+	end(t, s)
+	if n := s.Counters(); n.Failures != 0 || n.Dropped != 1 {
+		t.Errorf("counters %+v", n)
+	}
+}
 
 // TestQueueModel compares the queue with a slice.
 func TestQueueModel(t *testing.T) {

@@ -116,7 +116,7 @@ func (m *mailbox) wake() {
 
 // runnable reports whether a runner would find work. mu is held.
 func (m *mailbox) runnable() bool {
-	return m.inv != nil && (m.sys.len() > 0 || m.user.len() > 0 && m.c.takes())
+	return m.sys.len() > 0 || m.user.len() > 0 && m.c.takes()
 }
 
 // release gives up the right to run. mu is held.
