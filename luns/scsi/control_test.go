@@ -41,8 +41,8 @@ func TestGoldenData(t *testing.T) {
 		want []string
 	}{
 		{"INQUIRY", []byte{0x12, 0, 0, 0, 255, 0}, []string{
-			"00 00 07 12 5b 00 00 02", ascii("ISERD   "), ascii("DISK            "), ascii("1.0 "),
-			nul(22), "00c0 05c0 0600 0960", nul(30),
+			"00 00 06 12 5b 00 00 02", ascii("ISERD   "), ascii("DISK            "), ascii("1.0 "),
+			nul(22), "00a0 0460 04c0 0960 05c0 0600", nul(26),
 		}},
 		{"VPD 00", []byte{0x12, 1, 0, 0, 255, 0}, []string{"00 00 0007 00 80 83 86 b0 b1 b2"}},
 		{"VPD 80", []byte{0x12, 1, 0x80, 0, 255, 0}, []string{"00 80 0010", ascii("0123456789abcdef")}},
@@ -57,7 +57,7 @@ func TestGoldenData(t *testing.T) {
 		{"VPD 86", []byte{0x12, 1, 0x86, 0, 255, 0}, []string{"00 86 003c 00 01 01", nul(57)}},
 		{"VPD B0", []byte{0x12, 1, 0xB0, 0, 255, 0}, []string{
 			"00 b0 003c 01 ff 0008 00008000 00000080 00000000",
-			"08000000 00000100 00000008 80000000 0000000000080000", nul(20),
+			"00100000 00000100 00000008 80000000 0000000000008000", nul(20),
 		}},
 		{"VPD B1", []byte{0x12, 1, 0xB1, 0, 255, 0}, []string{"00 b1 003c 0001", nul(58)}},
 		{"VPD B2", []byte{0x12, 1, 0xB2, 0, 255, 0}, []string{"00 b2 0004 00 e4 02 00"}},
@@ -344,7 +344,7 @@ func TestNoUnit(t *testing.T) {
 		asc    scsi.ASC
 		prefix string
 	}{
-		{"INQUIRY", 0, []byte{0x12, 0, 0, 0, 96, 0}, scsi.Good, 0, "7f 00 07 12 5b"},
+		{"INQUIRY", 0, []byte{0x12, 0, 0, 0, 96, 0}, scsi.Good, 0, "7f 00 06 12 5b"},
 		{"INQUIRY VPD", 0, []byte{0x12, 1, 0, 0, 96, 0}, scsi.Good, 0, "7f 00 0001 00"},
 		{"INQUIRY VPD 83", 0, []byte{0x12, 1, 0x83, 0, 96, 0}, scsi.CheckCondition, scsi.InvalidFieldInCDB, ""},
 		{"REQUEST SENSE", 0, []byte{3, 0, 0, 0, 18, 0}, scsi.Good, 0, "70 00 05 00000000 0a 00000000 25 00"},
@@ -352,7 +352,7 @@ func TestNoUnit(t *testing.T) {
 		{"REPORT LUNS all", wellKnown, []byte{0xA0, 0, 2, 0, 0, 0, 0, 0, 1, 0}, scsi.Good, 0, "00000018 00000000 c101000000000000 0001000000000000"},
 		{"TEST UNIT READY", 0, tur, scsi.CheckCondition, scsi.LUNotSupported, ""},
 		{"READ", 0, rw10(0x28, 0, 1), scsi.CheckCondition, scsi.LUNotSupported, ""},
-		{"well known INQUIRY", wellKnown, []byte{0x12, 0, 0, 0, 96, 0}, scsi.Good, 0, "1e 00 07 12 5b"},
+		{"well known INQUIRY", wellKnown, []byte{0x12, 0, 0, 0, 96, 0}, scsi.Good, 0, "1e 00 06 12 5b"},
 		{"well known REQUEST SENSE", wellKnown, []byte{3, 0, 0, 0, 18, 0}, scsi.Good, 0, "70 00 00"},
 		{"well known TEST UNIT READY", wellKnown, tur, scsi.Good, 0, ""},
 		{"well known READ", wellKnown, rw10(0x28, 0, 1), scsi.CheckCondition, scsi.InvalidOperationCode, ""},

@@ -11,12 +11,15 @@ const (
 	typeNone      = 0x7F // qualifier 011b, type 1Fh: no device can be here
 )
 
-// inquiryVersion claims SPC-5, SPC-5 table 151.
-const inquiryVersion = 0x07
+// inquiryVersion claims SPC-4, SPC-5 table 151. What is said and done conforms
+// to SPC-5 as well, which the version descriptors tell; but initiators of the
+// time of SPC-4 take a higher value for one they do not know.
+const inquiryVersion = 0x06
 
 // versionDescriptors are the standards that are claimed, none with a
-// particular revision: SAM-6, SPC-5, SBC-4, iSCSI; SPC-5 table 156.
-var versionDescriptors = [...]uint16{0x00C0, 0x05C0, 0x0600, 0x0960}
+// particular revision: SAM-5, SPC-4, SBC-3, iSCSI, and the successors SPC-5 and
+// SBC-4; SPC-5 table 156.
+var versionDescriptors = [...]uint16{0x00A0, 0x0460, 0x04C0, 0x0960, 0x05C0, 0x0600}
 
 // standardInquiryLen is the length of standard INQUIRY data.
 const standardInquiryLen = 96

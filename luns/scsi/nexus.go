@@ -98,6 +98,14 @@ type Nexus struct {
 	// reads, and must not block.
 	Inventory func() []uint16
 
+	// Peer returns the nexus that this I_T nexus has with the logical unit at
+	// lun, nil if there is none in its map. EXTENDED COPY finds the other
+	// logical unit of a copy by asking it for each entry of Inventory: what
+	// the initiator may not see cannot be copied from or to. It is set by the
+	// session before the first command; nil knows only this nexus. It is
+	// called on workers, and must not block.
+	Peer func(lun uint16) *Nexus
+
 	// ReadOnly refuses writes of this I_T nexus, as if the medium were write
 	// protected. It is set before the first command.
 	ReadOnly bool

@@ -319,9 +319,9 @@ func TestHugeUnit(t *testing.T) {
 	r.bad(rw16(0x8A, last, 2), fill(1024, 1), scsi.IllegalRequest, scsi.LBAOutOfRange)
 	cdb, list := unmapCmd(last, 2)
 	r.bad(cdb, list, scsi.IllegalRequest, scsi.LBAOutOfRange)
-	cdb, list = unmapCmd(0, 1<<27, 0, 1)
+	cdb, list = unmapCmd(0, 1<<20, 0, 1)
 	r.bad(cdb, list, scsi.IllegalRequest, scsi.InvalidFieldInParamList)
-	cdb, list = unmapCmd(1, 1<<27)
+	cdb, list = unmapCmd(1, 1<<20)
 	if got := r.do(cdb, list); got.status != scsi.Busy {
 		t.Errorf("%v", got)
 	}

@@ -76,9 +76,9 @@ type Config struct {
 const (
 	defaultMaxTransfer = 16 << 20  // bytes
 	maxCompareBlocks   = 255       // COMPARE AND WRITE: the width of its field
-	maxUnmapBytes      = 64 << 30  // one UNMAP command
+	maxUnmapBlocks     = 1 << 20   // one UNMAP command
 	maxUnmapDescs      = 256       // block descriptors of one UNMAP command
-	maxWriteSameBytes  = 256 << 20 // one WRITE SAME command
+	maxWriteSameBlocks = 32 << 10  // one WRITE SAME command
 	chunkBytes         = 1 << 20   // locked at once by WRITE SAME, and read at once by VERIFY
 	unmapChunkBytes    = 1 << 30   // locked at once by UNMAP
 	inlineBytes        = 128 << 10 // the most that commands other than READ and WRITE do inline

@@ -160,8 +160,8 @@ func (u *Unit) appendUnmapLimits(b []byte) []byte {
 }
 
 func (u *Unit) maxCompare() uint64   { return min(maxCompareBlocks, u.maxBlocks) }
-func (u *Unit) maxUnmap() uint64     { return maxUnmapBytes >> u.blockShift }
-func (u *Unit) maxWriteSame() uint64 { return maxWriteSameBytes >> u.blockShift }
+func (u *Unit) maxUnmap() uint64     { return maxUnmapBlocks }
+func (u *Unit) maxWriteSame() uint64 { return maxWriteSameBlocks }
 
 // appendVPDB1 is Block Device Characteristics, SBC-4 6.6.2.
 func (u *Unit) appendVPDB1(b []byte, _ *Nexus) []byte {
