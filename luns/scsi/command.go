@@ -75,6 +75,7 @@ type Command struct {
 	blocks uint64
 	alloc  int      // allocation length
 	flags  cdbFlags // bits of the CDB the handler asks for
+	gate   rights   // the gate of the nexus when it was last looked at
 
 	entered bool // holds a reference of unit
 	locked  bool // holds span
@@ -161,7 +162,7 @@ func (c *Command) Decode() bool {
 	}
 	c.unit = u
 	op := lookup(u.table, c.CDB)
-	if op == nil || op.needs&^u.caps != 0 {
+	if op == nil || op.needs != 0 && op.needs&^c.caps() != 0 {
 		if c.unitAttention() {
 			return false
 		}
@@ -170,7 +171,8 @@ func (c *Command) Decode() bool {
 	}
 	c.op = op
 	valid := c.decodeCDB(op)
-	if op.class != accessAlways && c.reservationConflict() {
+	c.gate = rights(c.Nexus.gate.Load())
+	if c.gate&(op.rights&reservationRights|gateDetached) != 0 && c.reservationConflict() {
 		return false
 	}
 	if c.Nexus.pending.Load() != 0 && !op.is(opNoAttention) && c.unitAttention() {
@@ -199,6 +201,8 @@ func (c *Command) decodeCDB(op *operation) bool {
 func (c *Command) checkState(op *operation) bool {
 	u := c.unit
 	switch {
+	case c.gate&op.rights&accessRights != 0:
+		c.failAccessState()
 	case op.is(opMedium) && u.ejected.Load():
 		c.Fail(NotReady, MediumNotPresent)
 	case op.is(opWrite) && (u.readOnly || c.Nexus.ReadOnly):
@@ -209,17 +213,6 @@ func (c *Command) checkState(op *operation) bool {
 		return true
 	}
 	return false
-}
-
-// reservationConflict is the place for persistent reservations: by the class
-// in the dispatch table.
-func (c *Command) reservationConflict() bool {
-	check := c.unit.access
-	if check == nil || check(c.Nexus, c.op.class) {
-		return false
-	}
-	c.Status = ReservationConflict
-	return true
 }
 
 // unitAttention reports a pending unit attention condition and clears it,

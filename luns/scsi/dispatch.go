@@ -13,6 +13,7 @@ const (
 	opMedium                          // needs the medium to be present
 	opWrite                           // changes the medium: refused under write protection
 	opService                         // the operation code has service actions
+	opUrgent                          // finds a worker even if all of them hang
 )
 
 // accessClass groups commands by what a persistent reservation allows, SPC-5
@@ -50,6 +51,8 @@ type operation struct {
 	flags opFlags
 	class accessClass
 	needs caps // the unit supports the command only with these
+	// rights are what reservations and access states can refuse; derived.
+	rights rights
 
 	// usage is the CDB usage data, SPC-5 6.35.3: as long as the CDB, the
 	// operation code and service action as they are, and a one for each bit
@@ -98,9 +101,10 @@ func lookup(t *[256]*group, cdb []byte) *operation {
 // never changes.
 var dispatch = sync.OnceValue(func() *[256]*group {
 	t := new([256]*group)
-	for _, ops := range [][]operation{controlOperations(), modeOperations(), mediumOperations(), provisioningOperations()} {
+	for _, ops := range [][]operation{controlOperations(), modeOperations(), mediumOperations(), provisioningOperations(), reserveOperations(), prInOperations(), prOutOperations(), accessOperations()} {
 		for i := range ops {
 			o := &ops[i]
+			o.rights = rightsOf(o)
 			g := t[o.opcode()]
 			if g == nil {
 				g = new(group)

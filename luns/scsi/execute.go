@@ -182,6 +182,11 @@ func (c *Command) lock(m mode, off, n int64, kind lockKind) bool {
 		}
 	}
 	c.span = s
+	if c.locked {
+		if g := rights(c.Nexus.gate.Load()); g != c.gate || g&gateDetached != 0 {
+			return c.recheck(m)
+		}
+	}
 	return c.locked
 }
 

@@ -45,8 +45,9 @@ func runInquiry(c *Command, _ mode) bool {
 		c.reply(c.unit.appendVPD(c.build(), c.CDB[2], c.Nexus))
 		return true
 	}
-	cfg := &c.unit.cfg
-	c.reply(appendStandardInquiry(c.build(), typeDisk, cfg))
+	b := appendStandardInquiry(c.build(), typeDisk, &c.unit.cfg)
+	b[5] |= c.Nexus.port.tpgs()
+	c.reply(b)
 	return true
 }
 

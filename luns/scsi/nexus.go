@@ -90,6 +90,7 @@ func (a Attention) bit() uint32 { return 1 << a }
 type Nexus struct {
 	port *Port
 	itn  *ITNexus
+	id   nexusID // of itn, for registrations
 
 	// Inventory returns the logical unit numbers (0..16383, ascending) that
 	// this I_T nexus may see, for REPORT LUNS. It is set by the session
@@ -114,6 +115,11 @@ type Nexus struct {
 	// is by nature free of duplicates and ordered by precedence.
 	pending atomic.Uint32
 
+	// gate has the rights that reservations and the access state of the target
+	// port refuse to this nexus: zero almost always, so that looking costs a
+	// command one load. It is written with the mutex of the port held.
+	gate atomic.Uint32
+
 	// prevent is set while this nexus prevents medium removal, SPC-5 6.15.
 	prevent atomic.Bool
 }
@@ -125,8 +131,9 @@ func (n *Nexus) ITN() *ITNexus { return n.itn }
 func (n *Nexus) Port() *Port { return n.port }
 
 // Detach ends the nexus: no further unit attentions are established for it,
-// and what it prevented is allowed. Commands under way stay valid. Detaching
-// twice is harmless.
+// what it prevented is allowed, and its SPC-2 reservation ends; persistent ones
+// stay. Commands that touch the medium already go on to their end, others of it
+// finish with TASK ABORTED, SAM-6 6.3.4. Detaching twice is harmless.
 func (n *Nexus) Detach() { n.port.detach(n) }
 
 // Attention establishes a unit attention condition for this nexus. A condition

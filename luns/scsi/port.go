@@ -50,19 +50,49 @@ type Port struct {
 	// command; nil drops the report.
 	Fault func(value any, stack []byte)
 
-	mu      sync.Mutex // guards what follows
-	nexuses map[*Nexus]struct{}
-	last    *Unit // the Unit revoked last
+	// AbortTasks is the task manager's part of PREEMPT AND ABORT, SPC-5
+	// 5.14.11.2.5: it ends every command of the nexuses without a response and
+	// calls done, once, when none of them can touch the unit any more. It is
+	// called on a worker and must not block; done may be called on any
+	// goroutine. It is set before the first command. Without it the device
+	// server by itself sees to it that no command of these nexuses touches
+	// the medium after the GOOD of PREEMPT AND ABORT; those that had not begun
+	// finish with TASK ABORTED.
+	AbortTasks func(nexuses []*Nexus, done func())
+
+	// Reservations live here and not in the Unit: a restart of the logical
+	// unit does not lift a fence. pr is replaced with prMu and mu held.
+	prMu     sync.Mutex // serializes changes, also while they are saved; before mu
+	restored bool       // the store has been read; guarded by prMu
+	pr       atomic.Pointer[reservations]
+
+	accessCaps atomic.Uint32 // caps of access
+
+	mu       sync.Mutex // guards what follows
+	nexuses  map[*Nexus]struct{}
+	last     *Unit       // the Unit revoked last
+	store    Store       // of the Unit published last
+	reserved *ITNexus    // the session with an SPC-2 reservation
+	access   *portGroups // nil: no asymmetric access
 }
 
 // NewPort returns a port without a unit; it answers BUSY.
 func NewPort() *Port {
-	return &Port{nexuses: make(map[*Nexus]struct{})}
+	p := &Port{nexuses: make(map[*Nexus]struct{})}
+	p.pr.Store(noReservations)
+	return p
 }
 
 // Publish opens the port: commands decoded from now on go to u. The caller has
 // revoked the unit before it. A Unit that was revoked cannot be published again.
+//
+// The first Publish with a Config.Store restores the persistent reservations
+// from it. If they cannot be read, all initiators are fenced, which is told to
+// Config.Report; see ClearReservations.
 func (p *Port) Publish(u *Unit) {
+	if err := p.restoreReservations(u.cfg.Store); err != nil && u.cfg.Report != nil {
+		u.cfg.Report(&Error{Op: "RESTORE RESERVATIONS", Key: HardwareError, ASC: PersistentReservationLost, Err: err})
+	}
 	p.unit.Store(u)
 }
 
@@ -95,11 +125,12 @@ func (p *Port) Revoke(ctx context.Context) error {
 // RESET OCCURRED (29h/00h) for it: whatever an initiator port knew of the
 // logical unit from an earlier session, it is to look again. It keeps itn.
 func (p *Port) Attach(itn *ITNexus) *Nexus {
-	n := &Nexus{port: p, itn: itn}
+	n := &Nexus{port: p, itn: itn, id: itn.identity()}
 	n.Attention(AttentionPowerOn)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.nexuses[n] = struct{}{}
+	p.refreshGate(n)
 	return n
 }
 
@@ -108,6 +139,10 @@ func (p *Port) detach(n *Nexus) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.nexuses, n)
+	n.shut()
+	if n.itn != nil {
+		p.unreserveLocked(n.itn)
+	}
 }
 
 // Attention establishes a unit attention condition for every attached nexus
@@ -123,8 +158,8 @@ func (p *Port) Attention(a Attention, except *Nexus) {
 }
 
 // Reset does what a LOGICAL UNIT RESET does to the device server, SAM-6 6.3.3:
-// mode parameters go back to their defaults, medium removal is allowed, and
-// every nexus gets BUS DEVICE RESET FUNCTION OCCURRED (29h/03h). Aborting the
+// mode parameters go back to their defaults, medium removal is allowed, an
+// SPC-2 reservation ends (a persistent one stays), and every nexus gets BUS DEVICE RESET FUNCTION OCCURRED (29h/03h). Aborting the
 // commands is the task manager's part, and comes first.
 func (p *Port) Reset() {
 	if u := p.unit.Load(); u != nil {
@@ -132,6 +167,7 @@ func (p *Port) Reset() {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.unreserveLocked(nil)
 	for n := range p.nexuses {
 		n.prevent.Store(false)
 		n.Attention(AttentionBusDeviceReset)

@@ -39,13 +39,14 @@ func runRSOC(c *Command, _ mode) bool {
 
 // eachOperation calls f for every command the unit supports, by operation code
 // and service action.
-func (u *Unit) eachOperation(f func(*operation)) {
+func (c *Command) eachOperation(f func(*operation)) {
+	can := c.caps()
 	visit := func(o *operation) {
-		if o != nil && o.needs&^u.caps == 0 {
+		if o != nil && o.needs&^can == 0 {
 			f(o)
 		}
 	}
-	for _, g := range u.table {
+	for _, g := range c.unit.table {
 		if g == nil {
 			continue
 		}
@@ -60,7 +61,7 @@ func (c *Command) appendAllCommands(b []byte) []byte {
 	rctd := c.CDB[2]&rctdBit != 0
 	start := len(b)
 	b = zeros(b, 4)
-	c.unit.eachOperation(func(o *operation) {
+	c.eachOperation(func(o *operation) {
 		var flags byte
 		var action uint16
 		if o.is(opService) {
@@ -97,7 +98,7 @@ func (c *Command) requestedOperation(option byte) (o *operation, ok bool) {
 	case g.single == nil && int(action) < len(g.actions):
 		o = g.actions[action]
 	}
-	if o != nil && o.needs&^c.unit.caps != 0 {
+	if o != nil && o.needs&^c.caps() != 0 {
 		return nil, true
 	}
 	return o, true

@@ -63,6 +63,10 @@ type Config struct {
 	// TASK SET, CLEAR TASK SET and LOGICAL UNIT RESET.
 	TMF TMF
 
+	// Store keeps persistent reservations over a restart (APTPL, SPC-5
+	// 5.14.5). nil refuses APTPL.
+	Store Store
+
 	// Workers bounds the goroutines that wait for the backend; 0 means 32.
 	Workers int
 	// Spawn starts a goroutine for f; nil uses a go statement.
@@ -112,10 +116,6 @@ type Unit struct {
 	readOnly   bool
 	volatile   bool // the backend has a volatile cache
 	maxBlocks  uint64
-
-	// access decides about reservations: false is RESERVATION CONFLICT. nil
-	// lets everything pass.
-	access func(*Nexus, accessClass) bool
 
 	capacity        atomic.Uint64 // logical blocks
 	descriptorSense atomic.Bool   // D_SENSE

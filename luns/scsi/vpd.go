@@ -97,9 +97,9 @@ func (u *Unit) appendVPD83(b []byte, n *Nexus) []byte {
 		b = append(b, protocolISCSI|codeBinary, piv|assocPort|designatorRelPort, 0, 4, 0, 0)
 		b = binary.BigEndian.AppendUint16(b, itn.RelativePort)
 	}
-	if itn.TargetPortGroup != 0 {
+	if group := n.port.targetPortGroup(itn); group != 0 {
 		b = append(b, protocolISCSI|codeBinary, piv|assocPort|designatorPortGroup, 0, 4, 0, 0)
-		b = binary.BigEndian.AppendUint16(b, itn.TargetPortGroup)
+		b = binary.BigEndian.AppendUint16(b, group)
 	}
 	if itn.TargetName == "" {
 		return b

@@ -35,7 +35,8 @@ func newWorkers(limit int, spawn func(func())) *workers {
 
 // submit queues c, or hands it to an idle or a new worker. A command that holds
 // its range from an inline attempt always gets a worker, even above the limit:
-// queued, it could wait for workers that all wait for its range. There is at
+// queued, it could wait for workers that all wait for its range. So does a
+// command that fences: it is not to wait for those that hang. There is at
 // most one such command per goroutine that runs commands inline.
 func (p *workers) submit(c *Command) {
 	p.mu.Lock()
@@ -47,7 +48,7 @@ func (p *workers) submit(c *Command) {
 		w.next <- c
 		return
 	}
-	if p.running < p.limit || c.locked {
+	if p.running < p.limit || c.locked || c.op.is(opUrgent) {
 		p.running++
 		p.mu.Unlock()
 		p.spawn(func() { p.loop(c) })
