@@ -114,6 +114,28 @@ func TestTimedRun(t *testing.T) {
 	}
 }
 
+func TestManyLUNs(t *testing.T) {
+	srv, file := startTgt(t, 8<<20)
+	for _, n := range []string{"2", "3"} {
+		other := filepath.Join(filepath.Dir(file), "disk"+n)
+		if err := os.WriteFile(other, make([]byte, 4<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := srv.Admin("--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", n, "-b", other); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := options(t, srv)
+	o.LUNs, o.Mode, o.Verify, o.Sessions = []uint16{1, 2, 3}, bench.RandRW, true, 3
+	r, err := run(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.LUNs != 3 || r.Total.IOs != o.Count || r.Verify.CheckedReads == 0 {
+		t.Errorf("%+v, verify %+v", r, r.Verify)
+	}
+}
+
 // TestVerifyFinds changes a file behind the target's back.
 func TestVerifyFinds(t *testing.T) {
 	srv, file := startTgt(t, 1<<20)

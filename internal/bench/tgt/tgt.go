@@ -27,7 +27,7 @@ type Config struct {
 
 // Server is a running tgtd with one target that every initiator may use.
 type Server struct {
-	Addr    string // host:port on loopback
+	Addr string // host:port on loopback
 	// Listening is when the portal took its first connection.
 	Listening time.Time
 
