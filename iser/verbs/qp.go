@@ -43,7 +43,7 @@ type QPCap struct {
 // next completion of a later work request of its queue. The memory of a work
 // request belongs to the device until then. After ToError, or when the
 // connection breaks, all work requests that have not completed do so with
-// WCFlushed, signaled or not.
+// WCFlushed, signaled or not; so do sends that are posted later.
 type QP interface {
 	// Num is the queue pair's number, as in WC.QPN. Unique on its device among
 	// the queue pairs that exist.
@@ -54,7 +54,8 @@ type QP interface {
 	// how many it took; the error, when not all, says why the next one was
 	// refused. In the error state it takes work requests and flushes them.
 	PostSend(wr []SendWR) (int, error)
-	// PostRecv appends receives, as PostSend does.
+	// PostRecv appends receives, as PostSend does. Receives posted in the error
+	// state may stay where they are until Conn.Close, without a completion.
 	PostRecv(wr []RecvWR) (int, error)
 	// Bind appends a work request that binds w to the bytes mem of region mr,
 	// with remote access acc for this connection, and returns the RKey that
@@ -123,7 +124,7 @@ type WC struct {
 	ID        uint64
 	QPN       uint32
 	Len       uint32 // bytes received (OpRecv), or read (OpRead)
-	InvKey    uint32 // the RKey of ours that the peer invalidated, with WCWithInv
+	InvKey    uint32 // with WCWithInv: the RKey of ours that was invalidated; 0 when the device does not say
 	VendorErr uint32
 	Status    Status
 	Op        Op

@@ -156,6 +156,7 @@ enum {
 	VS_WC_LOCAL_INV = 6,
 	VS_WC_RECV = 128,
 	VS_WC_WITH_INV = 8,
+	VS_WC_WITH_INV_RXE = 4, // the kernel's IB_WC_WITH_INVALIDATE
 };
 
 struct vs_qp_init_attr {

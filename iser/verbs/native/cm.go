@@ -48,6 +48,9 @@ func (p *Provider) NewCM() (verbs.CM, error) {
 func (p *Provider) newCM() (*cm, error) {
 	c := &cm{p: p, ids: make(map[uint64]any)}
 	if err := errno(C.vs_channel(p.lib, &c.ch)); err != nil {
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+			return nil, fmt.Errorf("native: event channel: %w", err)
+		}
 		return nil, diagnose(systemRoot, fmt.Errorf("event channel: %w", err))
 	}
 	file, err := newEventFile(int(c.ch.fd), "rdma_cm")
@@ -204,10 +207,7 @@ func (c *cm) Listen(at netip.AddrPort, backlog int) (verbs.Listener, error) {
 	l.key = c.add(l)
 	if err := l.open(at, backlog); err != nil {
 		c.remove(l.key)
-		if errors.Is(err, syscall.ENODEV) {
-			return nil, fmt.Errorf("native: listen on %v: %w has this address", at, verbs.ErrNoDevice)
-		}
-		return nil, fmt.Errorf("native: listen on %v: %w", at, err)
+		return nil, fmt.Errorf("native: listen on %v: %w", at, noDevice(err))
 	}
 	return l, nil
 }
@@ -268,8 +268,12 @@ func (l *listener) Close() error {
 }
 
 // dialLimit bounds Dial when its context does not: ARP, and the subnet
-// manager, answer sooner or not at all.
-const dialLimit = 10 * time.Second
+// manager, answer sooner or not at all. The kernel can miss that the address
+// was found until its own time is over, so it gets little, and several times.
+const (
+	dialLimit = 10 * time.Second
+	tryLimit  = time.Second
+)
 
 // Dial resolves the address and the route on an event channel of its own, and
 // then moves the id to c's.
@@ -311,8 +315,7 @@ func (c *cm) dial(ctx context.Context, local netip.Addr, remote netip.AddrPort) 
 
 // resolve finds device, address and route of id, which is the only one on c.
 func (c *cm) resolve(ctx context.Context, id *C.struct_vs_cm_id, local netip.Addr, remote netip.AddrPort) error {
-	limit, _ := ctx.Deadline()
-	ms := C.int(max(1, time.Until(limit).Milliseconds()))
+	const ms = C.int(tryLimit / time.Millisecond)
 	var src, dst sockaddr
 	dst.set(remote)
 	from := unsafe.Pointer(nil)
@@ -320,19 +323,33 @@ func (c *cm) resolve(ctx context.Context, id *C.struct_vs_cm_id, local netip.Add
 		src.set(netip.AddrPortFrom(local, 0))
 		from = unsafe.Pointer(&src)
 	}
-	if err := errno(C.vs_resolve_addr(c.p.lib, id, from, unsafe.Pointer(&dst), ms)); err != nil {
-		return noDevice(err)
-	}
-	if err := c.expect(ctx, C.VS_CM_ADDR_RESOLVED); err != nil {
+	err := c.retry(ctx, C.VS_CM_ADDR_RESOLVED, func() C.int {
+		return C.vs_resolve_addr(c.p.lib, id, from, unsafe.Pointer(&dst), ms)
+	})
+	if err != nil {
 		return fmt.Errorf("address: %w", noDevice(err))
 	}
-	if err := errno(C.vs_resolve_route(c.p.lib, id, ms)); err != nil {
-		return err
-	}
-	if err := c.expect(ctx, C.VS_CM_ROUTE_RESOLVED); err != nil {
+	err = c.retry(ctx, C.VS_CM_ROUTE_RESOLVED, func() C.int {
+		return C.vs_resolve_route(c.p.lib, id, ms)
+	})
+	if err != nil {
 		return fmt.Errorf("route: %w", err)
 	}
 	return nil
+}
+
+// retry calls f, and waits for the event of this kind, until that does not
+// time out.
+func (c *cm) retry(ctx context.Context, kind C.int, f func() C.int) error {
+	for {
+		err := errno(f())
+		if err == nil {
+			err = c.expect(ctx, kind)
+		}
+		if !errors.Is(err, syscall.ETIMEDOUT) {
+			return err
+		}
+	}
 }
 
 // expect waits for an event, which must be of this kind.
@@ -349,10 +366,10 @@ func (c *cm) expect(ctx context.Context, kind C.int) error {
 	return fmt.Errorf("event %d, status %d", c.ev.kind, c.ev.status)
 }
 
-// noDevice adds verbs.ErrNoDevice to the kernel's word for it.
+// noDevice adds verbs.ErrNoDevice to the kernel's words for it.
 func noDevice(err error) error {
-	if errors.Is(err, syscall.ENODEV) {
-		return fmt.Errorf("%w for it: %w", verbs.ErrNoDevice, err)
+	if errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return fmt.Errorf("%w has the address: %w", verbs.ErrNoDevice, err)
 	}
 	return err
 }

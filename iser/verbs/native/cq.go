@@ -55,12 +55,12 @@ func (c *cq) Poll(wc []verbs.WC) (int, error) {
 		return 0, fmt.Errorf("native: %s: poll: %d", c.d.name, n)
 	}
 	for i := range c.wc[:n] {
-		convert(&wc[i], &c.wc[i])
+		convert(&wc[i], &c.wc[i], c.d.invFlags)
 	}
 	return int(n), nil
 }
 
-func convert(out *verbs.WC, in *C.struct_vs_wc) {
+func convert(out *verbs.WC, in *C.struct_vs_wc, invFlags C.uint32_t) {
 	*out = verbs.WC{
 		ID:        uint64(in.wr_id),
 		QPN:       uint32(in.qp_num),
@@ -83,7 +83,7 @@ func convert(out *verbs.WC, in *C.struct_vs_wc) {
 		out.Op = verbs.OpLocalInv
 	case C.VS_WC_RECV:
 		out.Op, out.Len = verbs.OpRecv, uint32(in.byte_len)
-		if in.wc_flags&C.VS_WC_WITH_INV != 0 {
+		if in.wc_flags&invFlags != 0 {
 			out.Flags, out.InvKey = verbs.WCWithInv, uint32(in.invalidated_rkey)
 		}
 	}

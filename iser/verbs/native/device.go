@@ -35,6 +35,9 @@ type device struct {
 	ports int
 	async *eventFile
 
+	// invFlags are the completion flags that mean WCWithInv.
+	invFlags C.uint32_t
+
 	mu   sync.Mutex
 	gone bool
 	refs int
@@ -55,6 +58,11 @@ func newDevice(p *Provider, ctx *C.struct_vs_context) (*device, error) {
 	d.async = async
 	return d, nil
 }
+
+// vendorRXE is the vendor ID of soft-RoCE. It reports a Send with Invalidate
+// with the kernel's flag instead of the library's, and does not say which key
+// it was (Linux 6.1).
+const vendorRXE = 0xffffff
 
 // query fills caps and ports.
 func (d *device) query() error {
@@ -104,6 +112,10 @@ func (d *device) query() error {
 		c.MaxMessage = uint32(port.max_msg_sz)
 	}
 	d.caps = c
+	d.invFlags = C.VS_WC_WITH_INV
+	if c.VendorID == vendorRXE {
+		d.invFlags |= C.VS_WC_WITH_INV_RXE
+	}
 	return nil
 }
 

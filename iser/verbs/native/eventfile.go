@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -14,8 +15,9 @@ import (
 
 // eventFile waits for a descriptor of the libraries with Go's poller.
 type eventFile struct {
-	f  *os.File // a duplicate: the libraries close their own
-	rc syscall.RawConn
+	f      *os.File // a duplicate: the libraries close their own
+	rc     syscall.RawConn
+	closed atomic.Bool
 }
 
 func newEventFile(fd int, name string) (*eventFile, error) {
@@ -64,7 +66,7 @@ func (e *eventFile) wait(ctx context.Context, try func() error) error {
 	switch {
 	case err == nil:
 		return result
-	case errors.Is(err, os.ErrClosed):
+	case e.closed.Load():
 		return verbs.ErrClosed
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -73,4 +75,7 @@ func (e *eventFile) wait(ctx context.Context, try func() error) error {
 }
 
 // close ends wait.
-func (e *eventFile) close() { _ = e.f.Close() }
+func (e *eventFile) close() {
+	e.closed.Store(true)
+	_ = e.f.Close()
+}
