@@ -142,11 +142,11 @@ func fio(t *testing.T, args ...string) {
 	if err != nil {
 		t.Fatalf("fio %v: %v\n%s", args, err, out)
 	}
-	checkFio(t, out)
+	checkFio(t, out, 1)
 }
 
-// checkFio reads fio's JSON report.
-func checkFio(t *testing.T, report []byte) {
+// checkFio reads fio's JSON report, which must have that many jobs.
+func checkFio(t *testing.T, report []byte, jobs int) {
 	t.Helper()
 	if i := strings.IndexByte(string(report), '{'); i > 0 { // notes come first
 		report = report[i:]
@@ -166,8 +166,8 @@ func checkFio(t *testing.T, report []byte) {
 	if err := json.Unmarshal(report, &r); err != nil {
 		t.Fatalf("fio's report: %v\n%s", err, report)
 	}
-	if len(r.Jobs) == 0 {
-		t.Fatalf("fio's report has no jobs:\n%s", report)
+	if len(r.Jobs) != jobs {
+		t.Fatalf("fio's report has %d jobs, want %d:\n%s", len(r.Jobs), jobs, report)
 	}
 	for _, j := range r.Jobs {
 		if j.Error != 0 {

@@ -4,24 +4,44 @@
 iscsi_start
 iscsi_discover
 
-# verify NAME OPTIONS...: one job; its report goes to the host.
-verify() {
-	name=$1
-	shift
-	fio --name="$name" --filename="$disk" --direct=1 --ioengine=libaio \
-		--verify=crc32c --verify_fatal=1 --do_verify=1 --randrepeat=1 \
-		--verify_state_save=0 --eta=never --output-format=json --output="/lab/fio.$cell.$name" "$@" ||
-		{ cat "/lab/fio.$cell.$name"; fail "fio $name in cell $cell"; }
-}
-
 # one KEY WANT: a negotiated value.
 one() {
 	got=$(iscsi_negotiated "$1")
 	[ "$got" = "$2" ] || fail "cell $cell: $1=$got, want $2"
 }
 
-# Most requests are small, most data is in large ones.
-MIX=512/20:4k/30:16k/20:64k/15:256k/10:1m/5
+# The jobs of one cell, one after the other. At random most requests are small
+# and most data is in large ones.
+cat >/tmp/jobs <<.
+[global]
+direct=1
+ioengine=libaio
+verify=crc32c
+verify_fatal=1
+do_verify=1
+verify_state_save=0
+size=$SIZE
+stonewall
+[small]
+rw=randwrite
+bs=512
+size=2m
+iodepth=128
+.
+for depth in 1 32 128; do
+	cat >>/tmp/jobs <<.
+[random$depth]
+rw=randwrite
+bssplit=512/20:4k/30:16k/20:64k/15:256k/10:1m/5
+blockalign=512
+iodepth=$depth
+[sequential$depth]
+rw=write
+bs=1m
+iodepth=$depth
+.
+done
+
 cell=0
 for c in $CELLS; do
 	cell=$((cell + 1))
@@ -41,11 +61,8 @@ for c in $CELLS; do
 	one InitialR2T "$r2t"
 	one ImmediateData "$immediate"
 	disk=$(iscsi_disk "$LUN")
-	for depth in 1 32 128; do
-		verify rand$depth --rw=randwrite --bssplit="$MIX" --blockalign=512 --size="$SIZE" --iodepth=$depth
-		verify seq$depth --rw=write --bs=1m --size="$SIZE" --iodepth=$depth
-	done
-	verify small --rw=randwrite --bs=512 --size=2m --iodepth=128
+	fio --filename="$disk" --eta=never --output-format=json --output="/lab/fio.$cell" /tmp/jobs ||
+		{ cat "/lab/fio.$cell"; fail "fio in cell $cell"; }
 	iscsi_logout
 	say "cell $cell: HeaderDigest=$header DataDigest=$data InitialR2T=$r2t ImmediateData=$immediate: $(($(uptime_ms) - begin)) ms"
 done
