@@ -147,12 +147,14 @@ const (
 	outside       // to be ignored silently, RFC 7143 §4.2.2.1
 )
 
+// place tells what becomes of a numbered command. The expected one is outside
+// too when the window is closed (MaxCmdSN = ExpCmdSN - 1).
 func (w *window) place(cmdSN uint32) order {
 	switch {
-	case cmdSN == w.expCmdSN:
-		return inOrder
 	case pdu.SNLess(cmdSN, w.expCmdSN), pdu.SNLess(w.maxCmdSN(), cmdSN):
 		return outside
+	case cmdSN == w.expCmdSN:
+		return inOrder
 	default:
 		return early
 	}
