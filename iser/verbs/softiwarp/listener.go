@@ -1,0 +1,207 @@
+package softiwarp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/iserd/iserd/iser/verbs"
+)
+
+// Listener is a listening socket, or an inlet for connections that were
+// accepted by somebody else.
+type Listener struct {
+	cm      *CM
+	fd      int // -1: inlet
+	addr    netip.AddrPort
+	backlog int
+	token   uint64
+
+	mu      sync.Mutex
+	conns   map[*Conn]struct{} // not given out yet
+	stalled bool               // the socket is not watched
+	closed  bool
+}
+
+var _ verbs.Listener = (*Listener)(nil)
+
+func (l *Listener) listen(sa unix.Sockaddr) error {
+	_ = unix.SetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if sa6, ok := sa.(*unix.SockaddrInet6); ok && sa6.Addr == [16]byte{} {
+		_ = unix.SetsockoptInt(l.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
+	}
+	if err := unix.Bind(l.fd, sa); err != nil {
+		return err
+	}
+	if err := unix.Listen(l.fd, l.backlog); err != nil {
+		return err
+	}
+	l.addr = localAddr(l.fd)
+	l.conns = make(map[*Conn]struct{})
+	var err error
+	l.token, err = l.cm.watch(l.fd, unix.EPOLLIN, l)
+	return err
+}
+
+// Inlet returns a listener without a socket of its own: requests come from
+// connections handed over with Hand. addr is what Addr returns; at most
+// backlog connections are in it that Next has not given out, 0: 128. Owned by
+// the caller.
+//
+// It is for a port that serves other protocols as well, whose owner tells them
+// apart by the first bytes (IsRequest).
+func (m *CM) Inlet(addr netip.AddrPort, backlog int) *Listener {
+	if backlog <= 0 {
+		backlog = 128
+	}
+	return &Listener{cm: m, fd: -1, addr: addr, backlog: backlog, conns: make(map[*Conn]struct{})}
+}
+
+// IsRequest says whether first, which a connection began with, can be the
+// beginning of an MPA request, and whether that is certain. An iSCSI Login
+// Request begins with 0x43 or 0x03, never with 'M'.
+func IsRequest(first []byte) (maybe, sure bool) {
+	n := min(len(first), mpaKeyLen)
+	maybe = string(first[:n]) == mpaRequestKey[:n]
+	return maybe, maybe && n == mpaKeyLen
+}
+
+// PeekLen is how many bytes of a connection are enough for IsRequest to be
+// certain.
+const PeekLen = mpaKeyLen
+
+// Hand makes c, of which the bytes read were read already, a connection of
+// the listener: its request comes from CM.Next. read must not go beyond the
+// MPA request frame, which no peer does before it has a reply. The connection
+// is c's socket, duplicated; the caller closes c in any case, without shutting
+// it down. Any goroutine.
+func (l *Listener) Hand(c syscall.Conn, read []byte) error {
+	if len(read) > mpaHeaderLen+mpaMaxPD {
+		return errMPALength
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("softiwarp: hand over: %w", err)
+	}
+	fd := -1
+	var dupErr error
+	err = raw.Control(func(s uintptr) {
+		fd, dupErr = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0)
+	})
+	if err = errors.Join(err, dupErr); err != nil {
+		return fmt.Errorf("softiwarp: hand over: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		return fmt.Errorf("softiwarp: hand over: %w", err)
+	}
+	return l.begin(fd, read)
+}
+
+var errBacklog = errors.New("softiwarp: too many connection requests wait")
+
+// begin starts the handshake on fd, which it takes.
+func (l *Listener) begin(fd int, read []byte) error {
+	c := &Conn{cm: l.cm, dev: l.cm.dev, fd: fd, listener: l, state: connRequest, local: localAddr(fd), peer: peerAddr(fd)}
+	c.frameLen = copy(c.frame[:], read)
+	setNoDelay(fd)
+	l.mu.Lock()
+	switch {
+	case l.closed:
+		l.mu.Unlock()
+		_ = unix.Close(fd)
+		return fmt.Errorf("softiwarp: listener: %w", verbs.ErrClosed)
+	case len(l.conns) >= l.backlog:
+		l.mu.Unlock()
+		_ = unix.Close(fd)
+		return errBacklog
+	}
+	l.conns[c] = struct{}{}
+	l.mu.Unlock()
+	l.cm.startTimer(c)
+	// Readable at once when the rest is there, and level-triggered, so Next
+	// goes on from here. A frame that was read in full needs a push.
+	events := uint32(unix.EPOLLIN | unix.EPOLLRDHUP)
+	if c.frameLen >= mpaHeaderLen {
+		events |= unix.EPOLLOUT
+	}
+	if err := c.watch(events); err != nil {
+		return errors.Join(err, c.Close())
+	}
+	return nil
+}
+
+// socketReady accepts connections.
+func (l *Listener) socketReady(uint32) {
+	for {
+		l.mu.Lock()
+		if l.closed {
+			l.mu.Unlock()
+			return
+		}
+		if len(l.conns) >= l.backlog {
+			l.stalled = true
+			l.cm.rewatch(l.fd, 0, l.token)
+			l.mu.Unlock()
+			return
+		}
+		fd, _, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		l.mu.Unlock()
+		switch {
+		case err == nil:
+			_ = l.begin(fd, nil)
+		case errors.Is(err, unix.ECONNABORTED) || errors.Is(err, unix.EINTR):
+		default: // EAGAIN, or no descriptors: level-triggered
+			return
+		}
+	}
+}
+
+// release takes c out of the backlog.
+func (l *Listener) release(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
+	if l.stalled && !l.closed {
+		l.stalled = false
+		l.cm.rewatch(l.fd, unix.EPOLLIN, l.token)
+	}
+}
+
+// Addr implements verbs.Listener.
+func (l *Listener) Addr() netip.AddrPort { return l.addr }
+
+// Device implements verbs.Listener.
+func (l *Listener) Device() verbs.Device {
+	if l.addr.Addr().IsUnspecified() {
+		return nil
+	}
+	return l.cm.dev
+}
+
+// Close implements verbs.Listener.
+func (l *Listener) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	conns := make([]*Conn, 0, len(l.conns))
+	for c := range l.conns {
+		conns = append(conns, c)
+	}
+	l.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	if l.fd < 0 {
+		return nil
+	}
+	l.cm.unwatch(l.fd, l.token)
+	return unix.Close(l.fd)
+}
