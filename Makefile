@@ -69,7 +69,7 @@ conformance: build ## libiscsi's conformance suite against bin/iserd
 
 .PHONY: bench
 bench: build ## compare with Debian's tgt on this machine
-	go run ./internal/bench/compare
+	go run ./internal/bench/compare --autogroup -20 --poll 200us --check
 
 .PHONY: clean
 clean: ## remove bin/; caches stay in ~/.cache/iserd-lab

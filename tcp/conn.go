@@ -101,17 +101,20 @@ func (c *Conn) Serve(run func(*Turn) bool, start func(func())) error {
 		c.flusher(run)
 	})
 	t := &Turn{}
+	var idle spinner
 	err := c.raw.Read(func(uintptr) bool {
+		idle.woken()
 		for {
 			if !run(t) || t.Err != nil {
 				return true
 			}
-			if t.pause {
+			switch {
+			case t.pause:
 				<-c.resume
-				continue
-			}
-			if t.park {
+			case t.park && !idle.again():
 				return false
+			case !t.park:
+				idle.busy()
 			}
 		}
 	})

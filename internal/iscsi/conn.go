@@ -252,21 +252,25 @@ func (c *Conn) Close() {
 		return
 	}
 	c.state = closed
+	if t := c.begun.task; t != nil && t.state != taskFree {
+		t.drop()
+	}
 	c.begun = begun{}
+	// Workers touch their tasks only from closed on, so what they run must be
+	// sorted out before.
+	for itt, t := range c.tasks {
+		delete(c.tasks, itt)
+		if t.state == taskRunning && !t.Abort() {
+			continue
+		}
+		t.drop()
+	}
 	c.done.Lock()
 	c.done.closed = true
 	finished := c.done.tasks
 	c.done.tasks = nil
 	c.done.Unlock()
 	for _, t := range finished {
-		t.drop()
-	}
-	for itt, t := range c.tasks {
-		delete(c.tasks, itt)
-		if t.state == taskRunning {
-			t.Abort()
-			continue
-		}
 		t.drop()
 	}
 }
