@@ -89,9 +89,7 @@ func (c *Conn) openTask(h *pdu.BHS, ahs []byte, dataLen int) *Task {
 		return nil
 	}
 	t := c.newTask(&p)
-	if !c.decodeCDB(t, &p, ahs) {
-		return t
-	}
+	c.decodeCDB(t, &p, ahs)
 	c.planDataOut(t, &p, dataLen)
 	return t
 }
@@ -117,9 +115,9 @@ func (c *Conn) newTask(p *pdu.SCSICommand) *Task {
 	return t
 }
 
-// decodeCDB gives the CDB to the logical unit; false means that the command is
-// finished already, with the status it has.
-func (c *Conn) decodeCDB(t *Task, p *pdu.SCSICommand, ahs []byte) bool {
+// decodeCDB gives the CDB to the logical unit. A command that is failed after
+// it is finished, with the status it has.
+func (c *Conn) decodeCDB(t *Task, p *pdu.SCSICommand, ahs []byte) {
 	t.cdb = p.CDB
 	t.CDB = t.cdb[:]
 	t.Attr = uint8(p.Attr)
@@ -130,36 +128,39 @@ func (c *Conn) decodeCDB(t *Task, p *pdu.SCSICommand, ahs []byte) bool {
 		if err != nil {
 			t.failed = true
 			t.Fail(scsi.IllegalRequest, invalidFieldInCommandIU)
-			return false
+			return
 		}
 		t.ext, t.CDB = cdb, cdb
 	}
 	if t.Nexus == nil {
 		scsi.ExecNoUnit(&t.Command, uint64(p.LUN), luns.Inventory())
 		t.failed = true
-		return false
+		return
 	}
 	if p.Read && p.Write {
 		// No command of a disk is bidirectional.
 		t.failed = true
 		t.Fail(scsi.IllegalRequest, invalidFieldInCommandIU)
-		return false
+		return
 	}
 	t.failed = !t.Decode()
-	return !t.failed
 }
 
 // planDataOut fixes how much data-out the command takes and what of it comes
 // unsolicited, RFC 7143 §4.2.5.2. Data that was not to come fails the command
-// with the sense codes of §11.4.7.2.
+// with the sense codes of §11.4.7.2. A command that has failed already keeps its
+// status until the unsolicited data, which was sent in good faith, is through.
 func (c *Conn) planDataOut(t *Task, p *pdu.SCSICommand, dataLen int) {
 	if !p.Write {
 		return
 	}
-	t.want = min(t.OutLen, t.writeLimit())
 	limit := min(c.params.FirstBurstLength, t.writeLimit())
 	t.unsol = Burst{Next: dataLen, End: limit}
 	t.open = !p.Final && dataLen < limit
+	if t.failed {
+		return
+	}
+	t.want = min(t.OutLen, t.writeLimit())
 	switch {
 	case dataLen > 0 && !c.params.ImmediateData, t.open && c.params.InitialR2T:
 		t.open = !p.Final
