@@ -1,6 +1,9 @@
 package verbs
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
 // name returns names[n], or kind(n) for a value that has none.
 func name(names []string, n int, kind string) string {
@@ -72,3 +75,35 @@ var gidTypeNames = []string{GIDInfiniBand: "IB", GIDRoCEv1: "RoCE v1", GIDRoCEv2
 
 // String returns the type's name.
 func (t GIDType) String() string { return name(gidTypeNames, int(t), "GIDType") }
+
+// bits names the bits of n, the lowest first, and adds those without a name as
+// a number.
+func bits(names []string, n uint64) string {
+	if n == 0 {
+		return "0"
+	}
+	var parts []string
+	for i, s := range names {
+		if s != "" && n&(1<<i) != 0 {
+			parts = append(parts, s)
+			n &^= 1 << i
+		}
+	}
+	if n != 0 {
+		parts = append(parts, "0x"+strconv.FormatUint(n, 16))
+	}
+	return strings.Join(parts, "|")
+}
+
+// String names the flags.
+func (f WCFlags) String() string { return bits([]string{"WithInv"}, uint64(f)) }
+
+// String names the flags.
+func (f SendFlags) String() string {
+	return bits([]string{"Fence", "Signaled", "Solicited", "Inline"}, uint64(f))
+}
+
+// String names what is allowed.
+func (a Access) String() string {
+	return bits([]string{"LocalWrite", "RemoteWrite", "RemoteRead", "", "Bind", "", "OnDemand"}, uint64(a))
+}

@@ -146,7 +146,7 @@ func (q *qp) PostSend(wr []verbs.SendWR) (int, error) {
 		if n > 0 {
 			q.send[n-1].next = 0
 			if ret := C.vs_post_send(q.qp, &q.send[0]); ret != 0 {
-				return done + int(uint32(ret)), postError(ret)
+				return done + int(uint32(ret)), postError(int64(ret))
 			}
 		}
 		done += n
@@ -178,7 +178,7 @@ func (q *qp) PostRecv(wr []verbs.RecvWR) (int, error) {
 		if n > 0 {
 			q.recv[n-1].next = 0
 			if ret := C.vs_post_recv(q.qp, &q.recv[0]); ret != 0 {
-				return done + int(uint32(ret)), postError(ret)
+				return done + int(uint32(ret)), postError(int64(ret))
 			}
 		}
 		done += n
@@ -190,7 +190,7 @@ func (q *qp) PostRecv(wr []verbs.RecvWR) (int, error) {
 }
 
 // postError is the error of a vs_post function.
-func postError(ret C.int64_t) error {
+func postError(ret int64) error {
 	no := syscall.Errno(ret >> 32)
 	if no == syscall.ENOMEM || no == syscall.EAGAIN || no == syscall.ENOSPC {
 		return verbs.ErrQueueFull
@@ -224,7 +224,7 @@ func (q *qp) Bind(w verbs.Window, m verbs.MR, mem []byte, acc verbs.Access, id u
 		mw_access:  C.uint32_t(acc),
 	}
 	if ret := C.vs_post_send(q.qp, c); ret != 0 {
-		return 0, postError(ret)
+		return 0, postError(int64(ret))
 	}
 	// The library leaves it to us to remember which key is bound.
 	win.mw.rkey = C.uint32_t(key)
