@@ -229,6 +229,8 @@ func (c *Conn) Disconnect() error {
 		c.over()
 		_ = unix.Shutdown(c.fd, unix.SHUT_RDWR)
 		c.ended(0)
+	case connClosed:
+		return errGone
 	}
 	return nil
 }

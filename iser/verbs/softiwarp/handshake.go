@@ -239,6 +239,7 @@ func (c *Conn) agree(reply *mpaFrame) (negotiated, error) {
 		// have to be believed that it will not.
 		return n, faultIRD
 	}
+	n.ird = min(n.ird, int(reply.ord))
 	if c.request.peerToPeer && reply.peerToPeer {
 		n.rtr = reply.rtr & c.request.rtr
 		if n.rtr == 0 {

@@ -13,9 +13,10 @@ import (
 type qpState uint8
 
 const (
-	qpIdle  qpState = iota // not connected yet
-	qpRTS                  // connected
-	qpError                // everything is flushed
+	qpIdle   qpState = iota // not connected yet
+	qpRTS                   // connected
+	qpError                 // everything is flushed
+	qpClosed                // destroyed
 )
 
 // QP is a queue pair. Its lock is that of its home CQ.
@@ -115,11 +116,13 @@ func (q *QP) PostSend(wr []verbs.SendWR) (int, error) {
 
 // posted has the send queue worked on.
 func (q *QP) posted() {
-	if q.state == qpError {
+	switch q.state {
+	case qpError:
 		q.flushSends()
-		return
+	case qpClosed:
+	default:
+		q.home.pend(q)
 	}
-	q.home.pend(q)
 }
 
 var (
@@ -130,6 +133,9 @@ var (
 )
 
 func (q *QP) postSend(wr *verbs.SendWR) error {
+	if q.state == qpClosed {
+		return errGone
+	}
 	if wr.Op < verbs.OpSend || wr.Op > verbs.OpLocalInv {
 		return errOp
 	}
@@ -167,6 +173,9 @@ func (q *QP) PostRecv(wr []verbs.RecvWR) (int, error) {
 	q.home.mu.Lock()
 	defer q.home.mu.Unlock()
 	for i := range wr {
+		if q.state == qpClosed {
+			return i, errGone
+		}
 		if len(wr[i].SG) > q.cap.MaxRecvSGE {
 			return i, errSGEs
 		}
@@ -205,6 +214,9 @@ func (q *QP) Bind(w verbs.Window, mr verbs.MR, mem []byte, acc verbs.Access, id 
 	}
 	q.home.mu.Lock()
 	defer q.home.mu.Unlock()
+	if q.state == qpClosed {
+		return 0, errGone
+	}
 	wr := q.sq.push()
 	if wr == nil {
 		return 0, verbs.ErrQueueFull
@@ -262,6 +274,7 @@ func (q *QP) destroy() {
 		q.fd = -1
 	}
 	q.tx.drop()
+	q.state = qpClosed
 	if q.pending {
 		q.home.unpend(q)
 	}

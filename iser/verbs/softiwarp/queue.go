@@ -224,20 +224,14 @@ func (q *QP) retire() {
 	}
 }
 
-// flushSends completes all of the send queue in the error state: what was done
-// with success, the rest as flushed.
+// flushSends completes all of the send queue in the error state. What is behind
+// a work request that is not done counts as not done.
 func (q *QP) flushSends() {
 	q.retire()
 	s := &q.sq
 	for ; s.head != s.tail; s.head++ {
 		w := s.at(s.head)
-		if !w.done {
-			q.sendCQ.push(verbs.WC{ID: w.id, QPN: q.num, Op: w.op, Status: verbs.WCFlushed, VendorErr: uint32(q.cause)})
-			continue
-		}
-		if w.flags&verbs.SendSignaled != 0 {
-			q.sendCQ.push(verbs.WC{ID: w.id, QPN: q.num, Op: w.op, Len: w.length})
-		}
+		q.sendCQ.push(verbs.WC{ID: w.id, QPN: q.num, Op: w.op, Status: verbs.WCFlushed, VendorErr: uint32(q.cause)})
 	}
 	s.acked, s.next = s.tail, s.tail
 	s.readHead = s.readTail
@@ -258,13 +252,7 @@ func (q *QP) failSend(i uint32, status verbs.Status, vendor fault) {
 	q.retire()
 	for ; s.head != i; s.head++ {
 		w := s.at(s.head)
-		wc := verbs.WC{ID: w.id, QPN: q.num, Op: w.op, Len: w.length}
-		if !w.done {
-			wc.Status, wc.VendorErr = verbs.WCFlushed, uint32(vendor)
-		}
-		if !w.done || w.flags&verbs.SendSignaled != 0 {
-			q.sendCQ.push(wc)
-		}
+		q.sendCQ.push(verbs.WC{ID: w.id, QPN: q.num, Op: w.op, Status: verbs.WCFlushed, VendorErr: uint32(vendor)})
 	}
 	w := s.at(i)
 	q.sendCQ.push(verbs.WC{ID: w.id, QPN: q.num, Op: w.op, Status: status, VendorErr: uint32(vendor)})
