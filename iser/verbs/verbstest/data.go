@@ -250,7 +250,20 @@ func testSendInvalidate(e *env) {
 	wr := write(t, i, 0, 8)
 	wr.RKey = key
 	t.post(wr)
-	t.status(verbs.WCRemoteAccess)
+	t.refused(verbs.OpWrite)
+}
+
+// refused waits until a signaled request of operation op was refused by the
+// peer. On iWARP a Write is complete when it is sent, so only the end of the
+// connection tells (RFC 5040 section 5.5).
+func (p *peer) refused(op verbs.Op) {
+	p.s.e.Helper()
+	if op == verbs.OpWrite && p.conn.Device().Caps().Transport == verbs.TransportIWARP {
+		p.status(verbs.WCSuccess, verbs.WCRemoteAccess, verbs.WCFlushed)
+		p.s.event(p.conn, verbs.EventDisconnected)
+		return
+	}
+	p.status(verbs.WCRemoteAccess)
 }
 
 // A window can be invalidated by its owner.
@@ -267,19 +280,24 @@ func testLocalInvalidate(e *env) {
 		e.Errorf("completion %+v, want ID 5, LocalInv", w)
 	}
 	t.post(wr)
-	t.status(verbs.WCRemoteAccess)
+	t.refused(verbs.OpWrite)
 }
 
-// broken checks that wr, of t, fails and ends t's connection, but not another
-// one on the same CQ.
-func (e *env) broken(make func(t, i *peer) verbs.SendWR, want ...verbs.Status) {
+// broken checks that wr, of t, is refused and ends t's connection, but not
+// another one on the same CQ.
+func (e *env) broken(make func(t, i *peer) verbs.SendWR) {
 	e.Helper()
 	l := e.listen()
 	t, i := e.connect(l)
 	t2, i2 := e.connect(l)
-	t.post(make(t, i), t.msg(2, "after"))
-	t.status(want...)
-	t.status(verbs.WCFlushed)
+	wr := make(t, i)
+	t.post(wr, t.msg(2, "after"))
+	t.refused(wr.Op)
+	if wr.Op == verbs.OpWrite && t.conn.Device().Caps().Transport == verbs.TransportIWARP {
+		t.status(verbs.WCSuccess, verbs.WCFlushed)
+	} else {
+		t.status(verbs.WCFlushed)
+	}
 	t.over(recvWRs)
 	i2.post(i2.msg(3, "alive"))
 	e.same(t2.received(), "alive")
@@ -293,7 +311,7 @@ func testBadKey(e *env) {
 			wr.Op = op
 			wr.RKey ^= 0x5500
 			return wr
-		}, verbs.WCRemoteAccess)
+		})
 	}
 }
 
@@ -314,7 +332,7 @@ func testOutOfBounds(e *env) {
 		t.ok(1)
 		wr.RAddr++
 		t.post(wr)
-		t.status(verbs.WCRemoteAccess)
+		t.refused(op)
 		e.check(i.qp.ToError(), "ToError")
 		e.check(mr.Close(), "close MR")
 	}
@@ -333,7 +351,7 @@ func testNoAccess(e *env) {
 		wr := write(t, i, 0, 100)
 		wr.Op, wr.RKey = op, mr.RKey()
 		t.post(wr)
-		t.status(verbs.WCRemoteAccess)
+		t.refused(op)
 		e.check(i.qp.ToError(), "ToError")
 		e.check(mr.Close(), "close MR")
 	}
