@@ -106,7 +106,7 @@ func (c *Command) Abort() bool {
 		return true
 	}
 	if w := c.waiter.Load(); w != nil {
-		u.locks.cancel(w)
+		w.lock.cancel(w) // a copy waits for other units as well
 	}
 	return false
 }

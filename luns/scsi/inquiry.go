@@ -58,10 +58,14 @@ func appendStandardInquiry(b []byte, peripheral byte, cfg *Config) []byte {
 	if cfg.Removable {
 		removable = 0x80
 	}
+	var copying byte
+	if peripheral == typeDisk {
+		copying = 0x08 // 3PC: EXTENDED COPY
+	}
 	b = append(b, peripheral, removable, inquiryVersion,
 		0x12,                 // HISUP, RESPONSE DATA FORMAT 2
 		standardInquiryLen-5, // ADDITIONAL LENGTH
-		0, 0,
+		copying, 0,
 		0x02) // CMDQUE
 	b = appendPadded(b, cfg.Vendor, 8)
 	b = appendPadded(b, cfg.Product, 16)

@@ -122,6 +122,8 @@ type Nexus struct {
 
 	// prevent is set while this nexus prevents medium removal, SPC-5 6.15.
 	prevent atomic.Bool
+
+	copies copyTable // third-party copies of this nexus
 }
 
 // ITN returns the identity given to Attach.

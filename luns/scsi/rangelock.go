@@ -48,6 +48,7 @@ type rangeLock struct {
 // lockWaiter is one blocked request. granted carries true when the stripe has
 // been handed over, false when the wait was cancelled.
 type lockWaiter struct {
+	lock    *rangeLock
 	kind    lockKind
 	stripe  int
 	granted chan bool
@@ -146,7 +147,7 @@ func (l *rangeLock) unlockStripe(i int, kind lockKind) {
 }
 
 func (l *rangeLock) waitStripe(i int, kind lockKind, before func(*lockWaiter) bool) bool {
-	w := &lockWaiter{kind: kind, stripe: i, granted: make(chan bool, 1)}
+	w := &lockWaiter{lock: l, kind: kind, stripe: i, granted: make(chan bool, 1)}
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()

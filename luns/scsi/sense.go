@@ -11,8 +11,9 @@ import (
 )
 
 // maxSense is the longest sense data made here: descriptor format with an
-// information and a sense key specific descriptor, SPC-5 4.4.2.
-const maxSense = 8 + 12 + 8
+// information, a command-specific information and a sense key specific
+// descriptor, SPC-5 4.4.2.
+const maxSense = 8 + 12 + 12 + 8
 
 // fixedSense is the length of fixed format sense data, SPC-5 4.4.3.
 const fixedSense = 18
@@ -41,6 +42,7 @@ type senseInfo struct {
 	asc   ASC
 	valid bool   // info is meaningful
 	info  uint64 // INFORMATION field
+	csi   uint32 // COMMAND-SPECIFIC INFORMATION field; 0 is none
 	sksv  bool   // sks is meaningful
 	sks   [3]byte
 }
@@ -87,6 +89,7 @@ func (s *senseInfo) appendFixed(dst []byte) []byte {
 		binary.BigEndian.PutUint32(b[3:], uint32(s.info))
 	}
 	b[7] = fixedSense - 8
+	binary.BigEndian.PutUint32(b[8:], s.csi)
 	binary.BigEndian.PutUint16(b[12:], uint16(s.asc))
 	if s.sksv {
 		copy(b[15:], s.sks[:])
@@ -99,6 +102,9 @@ func (s *senseInfo) appendDescriptor(dst []byte) []byte {
 	if s.valid {
 		n += 12
 	}
+	if s.csi != 0 {
+		n += 12
+	}
 	if s.sksv {
 		n += 8
 	}
@@ -106,6 +112,11 @@ func (s *senseInfo) appendDescriptor(dst []byte) []byte {
 	if s.valid {
 		dst = append(dst, 0x00, 0x0A, 0x80, 0)
 		dst = binary.BigEndian.AppendUint64(dst, s.info)
+	}
+	if s.csi != 0 {
+		dst = append(dst, 0x01, 0x0A, 0, 0)
+		dst = binary.BigEndian.AppendUint32(dst, s.csi)
+		dst = append(dst, 0, 0, 0, 0)
 	}
 	if s.sksv {
 		dst = append(dst, 0x02, 0x06, 0, 0, s.sks[0], s.sks[1], s.sks[2], 0)

@@ -20,6 +20,7 @@ var vpdPages = [...]vpdPage{
 	{code: 0x80, append: (*Unit).appendVPD80},
 	{code: 0x83, append: (*Unit).appendVPD83},
 	{code: 0x86, append: (*Unit).appendVPD86},
+	{code: 0x8F, append: (*Unit).appendVPD8F},
 	{code: 0xB0, append: (*Unit).appendVPDB0},
 	{code: 0xB1, append: (*Unit).appendVPDB1},
 	{code: 0xB2, needs: capUnmap, append: (*Unit).appendVPDB2},
@@ -86,9 +87,7 @@ func (u *Unit) appendVPD83(b []byte, n *Nexus) []byte {
 		b = binary.BigEndian.AppendUint64(b, u.cfg.NAA)
 	}
 	b = append(b, codeASCII, assocUnit|designatorT10, 0, byte(8+16+len(u.cfg.Serial)))
-	b = appendPadded(b, u.cfg.Vendor, 8)
-	b = appendPadded(b, u.cfg.Product, 16)
-	b = append(b, u.cfg.Serial...)
+	b = u.appendT10(b)
 	itn := n.itn
 	if itn == nil {
 		return b
@@ -106,6 +105,13 @@ func (u *Unit) appendVPD83(b []byte, n *Nexus) []byte {
 	}
 	b = appendSCSIName(b, assocPort, fmt.Sprintf("%s,t,0x%04x", itn.TargetName, itn.PortalGroupTag))
 	return appendSCSIName(b, assocDevice, itn.TargetName)
+}
+
+// appendT10 appends the T10 vendor ID based designator, SPC-5 7.7.6.4.
+func (u *Unit) appendT10(b []byte) []byte {
+	b = appendPadded(b, u.cfg.Vendor, 8)
+	b = appendPadded(b, u.cfg.Product, 16)
+	return append(b, u.cfg.Serial...)
 }
 
 // appendSCSIName appends a SCSI name string designator: UTF-8, terminated and

@@ -1,0 +1,4 @@
+package scsi
+
+// mediumState is a stub for now.
+type mediumState struct{}
