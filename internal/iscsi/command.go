@@ -41,7 +41,7 @@ func (c *Conn) beginCommand(h *pdu.BHS, ahs []byte) ([]byte, error) {
 	n := h.DataSegmentLength()
 	t := c.openTask(h, ahs, n)
 	c.begun = begun{open: true, task: t}
-	if t == nil || t.failed || !c.needBuf(t, max(t.want, n)) {
+	if t == nil || t.failed || !c.needBuf(t, max(t.want, n, t.unsolicitedEnd())) {
 		return nil, nil
 	}
 	t.state = taskImmediate
@@ -193,11 +193,7 @@ func (c *Conn) immediateData(t *Task, data []byte) {
 
 // awaitData keeps a task until the rest of its data-out is here.
 func (c *Conn) awaitData(t *Task, data []byte) {
-	size := t.want
-	if t.open {
-		size = max(size, t.unsol.End)
-	}
-	if !c.needBuf(t, max(size, len(data))) {
+	if !c.needBuf(t, max(t.want, len(data), t.unsolicitedEnd())) {
 		c.immediateData(t, data) // failed now: answer, or drain first
 		return
 	}
@@ -213,6 +209,15 @@ func (c *Conn) awaitData(t *Task, data []byte) {
 	c.solicit(t)
 }
 
+// unsolicitedEnd is how far unsolicited Data-Out PDUs may reach, 0 when none
+// come.
+func (t *Task) unsolicitedEnd() int {
+	if t.open {
+		return t.unsol.End
+	}
+	return 0
+}
+
 func (c *Conn) solicit(t *Task) {
 	if t.got == t.want {
 		c.run(t, t.buf.B[:t.want])
@@ -223,7 +228,8 @@ func (c *Conn) solicit(t *Task) {
 }
 
 // needBuf gives the task a buffer of n bytes at least. When the pool is spent
-// the command fails with TASK SET FULL: the initiator tries again later.
+// the command fails with TASK SET FULL: the initiator tries again later. What
+// pointed into an earlier buffer is void.
 func (c *Conn) needBuf(t *Task, n int) bool {
 	if t.buf != nil && len(t.buf.B) >= n || n == 0 {
 		return true

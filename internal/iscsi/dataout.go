@@ -40,7 +40,7 @@ func (c *Conn) receiveUnsolicited(h *pdu.BHS, data []byte) error {
 	}
 	t.placing = false
 	switch {
-	case t.aborted:
+	case t.aborted && t.state != taskRunning:
 		c.late.add(d.InitiatorTaskTag)
 		c.endAborted(t)
 	case t.state == taskDrain:
@@ -78,7 +78,7 @@ func (c *Conn) unsolicited(t *Task, d *pdu.DataOut, data []byte) {
 func (c *Conn) StrayDataOut(h *pdu.BHS, d *pdu.DataOut) error {
 	t := c.tasks[d.InitiatorTaskTag]
 	switch {
-	case t != nil && t.aborted:
+	case t != nil && t.aborted && t.state != taskRunning:
 		t.placing = false
 		c.late.add(d.InitiatorTaskTag)
 		c.endAborted(t)

@@ -182,6 +182,18 @@ func (w *window) next() (heldPDU, bool) {
 	return heldPDU{}, false
 }
 
+// skip takes the held SCSI commands out that match; their CmdSNs count as
+// received. It returns how many there were.
+func (w *window) skip(match func(*pdu.BHS) bool) (n int) {
+	for i := range w.held {
+		if p := &w.held[i]; !p.skip && p.bhs.Opcode() == pdu.OpSCSICommand && match(&p.bhs) {
+			*p = heldPDU{cmdSN: p.cmdSN, skip: true}
+			n++
+		}
+	}
+	return n
+}
+
 // drop takes a held command out by its InitiatorTaskTag; its CmdSN counts as
 // received.
 func (w *window) drop(itt uint32) bool {

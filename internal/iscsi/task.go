@@ -46,7 +46,7 @@ type Task struct {
 	unsol     Burst
 	detached  bool
 	buf       *bufpool.Buf
-	wait      *drain
+	wait      []*drain // task management functions that wait for the end
 	cdb       [16]byte
 	ext       []byte // extended CDB, RFC 7143 §11.2.2.3
 }
@@ -57,7 +57,9 @@ func (t *Task) reset() {
 	t.DataSN, t.edtl, t.want, t.got, t.actual = 0, 0, 0, 0, 0
 	t.aborted, t.immediate, t.placing, t.failed = false, false, false, false
 	t.open, t.retired, t.read, t.write, t.detached = false, false, false, false, false
-	t.unsol, t.wait, t.Nexus = Burst{}, nil, nil
+	t.unsol, t.Nexus = Burst{}, nil
+	clear(t.wait)
+	t.wait = t.wait[:0]
 }
 
 // Burst is a run of Data-Out PDUs in order: unsolicited, or answering one R2T.

@@ -30,7 +30,7 @@ func (c *Conn) taskManagement(h *pdu.BHS) error {
 	m.Nexus = c.session.LUNs().Lookup(p.LUN)
 	switch p.Function {
 	case pdu.AbortTask:
-		c.abortTask(m, &p)
+		return c.abortTask(m, &p)
 	case pdu.AbortTaskSet, pdu.ClearTaskSet, pdu.LogicalUnitReset:
 		if m.Nexus == nil {
 			c.Managed(m, pdu.LUNDoesNotExist)
@@ -54,40 +54,49 @@ func (c *Conn) manageUnit(m *Management) {
 		return
 	}
 	// Only tasks of this I_T nexus are meant, and all of them are here.
-	c.env.Limit(m)
 	c.Abort(m.Nexus, func(int) { c.Managed(m, pdu.FunctionComplete) })
+	c.limit(m)
+}
+
+// limit bounds the time of a function that could not be answered at once.
+func (c *Conn) limit(m *Management) {
+	if !m.answered {
+		c.env.Limit(m)
+	}
 }
 
 // abortTask ends one task by its tag, RFC 7143 §11.5.1 and §11.5.5.
-func (c *Conn) abortTask(m *Management, p *pdu.TaskManagementRequest) {
+func (c *Conn) abortTask(m *Management, p *pdu.TaskManagementRequest) error {
 	w := &c.session.window
 	t := c.tasks[p.ReferencedTaskTag]
 	if t == nil {
 		t = c.begunTask(p.ReferencedTaskTag)
 	}
 	if t != nil {
-		c.env.Limit(m)
 		d := &drain{left: 1, done: func() { c.Managed(m, pdu.FunctionComplete) }}
 		c.abort(t, d)
 		d.one()
-		return
+		c.limit(m)
+		return nil
 	}
 	if w.drop(p.ReferencedTaskTag) {
 		c.Managed(m, pdu.FunctionComplete)
-		return
+		return nil
 	}
-	// §11.5.5: a CmdSN inside the window counts as received from now on;
-	// outside of it the task is not there (any more).
-	switch w.place(p.RefCmdSN) {
-	case inOrder:
-		w.expCmdSN++
-		c.Managed(m, pdu.FunctionComplete)
-	case early:
-		w.hold(heldPDU{cmdSN: p.RefCmdSN, skip: true})
-		c.Managed(m, pdu.FunctionComplete)
-	default:
+	// §11.6.1: a CmdSN inside the window and before that of the request counts
+	// as received from now on; else the task is not there (any more).
+	place := w.place(p.RefCmdSN)
+	if place == outside || !pdu.SNLess(p.RefCmdSN, p.CmdSN) {
 		c.Managed(m, pdu.TaskDoesNotExist)
+		return nil
 	}
+	if place == inOrder {
+		w.expCmdSN++
+	} else {
+		w.hold(heldPDU{cmdSN: p.RefCmdSN, skip: true})
+	}
+	c.Managed(m, pdu.FunctionComplete)
+	return c.runHeld() // commands may have waited for this one
 }
 
 func (c *Conn) begunTask(itt uint32) *Task {
@@ -132,6 +141,10 @@ func (c *Conn) Abort(n *scsi.Nexus, done func(ended int)) {
 	if c.begun.task != nil {
 		end(c.begun.task)
 	}
+	if c.session != nil {
+		luns := c.session.LUNs()
+		ended += c.session.window.skip(func(h *pdu.BHS) bool { return n == nil || luns.Lookup(h.LUN()) == n })
+	}
 	d.one()
 }
 
@@ -139,6 +152,10 @@ func (c *Conn) Abort(n *scsi.Nexus, done func(ended int)) {
 // of the transport ends when these let go of it, and d waits for that.
 func (c *Conn) abort(t *Task, d *drain) {
 	if t.aborted {
+		// Another function has ended it already and waits as well: until the
+		// task is gone, no function may be answered "complete".
+		t.wait = append(t.wait, d)
+		d.left++
 		return
 	}
 	switch t.state {
@@ -147,7 +164,6 @@ func (c *Conn) abort(t *Task, d *drain) {
 			c.endTask(t)
 			return
 		}
-	case taskImmediate:
 	case taskSolicited:
 		c.dm.Forget(t)
 		c.late.add(t.InitiatorTaskTag)
@@ -159,14 +175,15 @@ func (c *Conn) abort(t *Task, d *drain) {
 		return
 	}
 	t.aborted = true
-	t.wait = d
+	t.wait = append(t.wait, d)
 	d.left++
 }
 
 func (c *Conn) endAborted(t *Task) {
-	d := t.wait
+	wait := t.wait
+	t.wait = nil
 	c.endTask(t)
-	if d != nil {
+	for _, d := range wait {
 		d.one()
 	}
 }
