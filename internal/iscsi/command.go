@@ -367,10 +367,10 @@ func (c *Conn) respond(t *Task) {
 		data = c.sense[:2+copy(c.sense[2:], t.Sense)]
 	}
 	p.DataLen = len(data)
-	var h pdu.BHS
-	p.Encode(&h)
-	c.stamp(&h)
-	c.dm.SendControl(&h, data)
+	h := &c.header
+	p.Encode(h)
+	c.stamp(h)
+	c.dm.SendControl(h, data)
 }
 
 // endTask gives back all that a task holds.

@@ -46,7 +46,9 @@ type Conn struct {
 	free  []*Task
 	live  int // tasks taken from free
 	begun begun
-	sense [2 + 252]byte
+
+	header pdu.BHS // of a SCSI Response, while it is handed to the datamover
+	sense  [2 + 252]byte
 
 	immediates int // tasks with the I bit
 	late       lateTags

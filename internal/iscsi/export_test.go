@@ -70,3 +70,5 @@ func (c *Conn) Tasks() int { return len(c.tasks) }
 // HeldPDUs is the number of PDUs that wait for their turn.
 func (c *Conn) HeldPDUs() int { return len(c.session.window.held) }
 
+// SetDatamover replaces the datamover.
+func (c *Conn) SetDatamover(d Datamover) { c.dm = d }
