@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +26,7 @@ const (
 	allLimit = 5 * time.Minute
 )
 
-var update = flag.Bool("update", false, "write "+expected+" anew, keeping its reasons")
+var update = flag.Bool("update", false, "write "+expected+" anew, keeping the reasons of unchanged lines")
 
 // row is the outcome of one test: by itself, and in one process with all the
 // others, where what an earlier test leaves behind can fail it.
@@ -158,9 +159,15 @@ func table(names []string, rows map[string]row) string {
 }
 
 // expectation is one line of the expected file: the outcomes and why.
+// An outcome that depends on timing is written as alternatives, passed|skipped.
 type expectation struct {
 	row
 	why string
+}
+
+func (e expectation) allows(got row) bool {
+	return slices.Contains(strings.Split(string(e.alone), "|"), string(got.alone)) &&
+		slices.Contains(strings.Split(string(e.together), "|"), string(got.together))
 }
 
 func compare(t *testing.T, names []string, rows map[string]row) {
@@ -175,7 +182,7 @@ func compare(t *testing.T, names []string, rows map[string]row) {
 		if !listed {
 			w.row = row{Passed, Passed}
 		}
-		if got := rows[name]; got != w.row {
+		if got := rows[name]; !w.allows(got) {
 			t.Errorf("%s: alone %s, together %s; want %s and %s", name, got.alone, got.together, w.alone, w.together)
 		}
 		if listed && w.why == "" {
@@ -224,9 +231,14 @@ func writeExpected(t *testing.T, names []string, rows map[string]row, old map[st
 	b := strings.Builder{}
 	b.WriteString(head)
 	for _, name := range names {
-		if r := rows[name]; r != (row{Passed, Passed}) {
-			fmt.Fprintf(&b, "%-40s %-8s %-8s %s\n", name, r.alone, r.together, old[name].why)
+		r, why := rows[name], ""
+		if w, listed := old[name]; listed && w.allows(r) {
+			r, why = w.row, w.why // another outcome has another reason
 		}
+		if r == (row{Passed, Passed}) {
+			continue
+		}
+		fmt.Fprintf(&b, "%-40s %-8s %-8s %s\n", name, r.alone, r.together, why)
 	}
 	if err := os.WriteFile(expected, []byte(b.String()), 0o644); err != nil {
 		t.Fatal(err)
