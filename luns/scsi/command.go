@@ -81,6 +81,8 @@ type Command struct {
 	locked  bool // holds span
 	span    span
 
+	started int64 // Nanotime when a worker took it, 0 when it ran inline
+
 	scratch  []byte // built data-in of control commands
 	senseBuf [maxSense]byte
 
@@ -128,7 +130,7 @@ func (c *Command) clear() {
 	c.OutLen, c.InLen, c.NeedBuf = 0, 0, 0
 	c.Status, c.Sense, c.In, c.Contended = Good, nil, nil, false
 	c.op, c.unit = nil, nil
-	c.lba, c.blocks, c.alloc, c.flags = 0, 0, 0, 0
+	c.lba, c.blocks, c.alloc, c.flags, c.started = 0, 0, 0, 0, 0
 }
 
 // Name returns the name of the command in the standard, for logs. Before

@@ -43,6 +43,7 @@ func (c *Command) Submit() {
 
 // execBlocking is the worker's part of a command.
 func (c *Command) execBlocking() {
+	c.started = Nanotime()
 	c.Contended = false
 	switch {
 	case c.Aborted.Load():

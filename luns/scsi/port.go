@@ -70,6 +70,7 @@ type Port struct {
 
 	mu       sync.Mutex // guards what follows
 	nexuses  map[*Nexus]struct{}
+	past     Stats       // of nexuses that were detached
 	last     *Unit       // the Unit revoked last
 	store    Store       // of the Unit published last
 	reserved *ITNexus    // the session with an SPC-2 reservation
@@ -138,6 +139,9 @@ func (p *Port) detach(n *Nexus) {
 	n.prevent.Store(false)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if _, ok := p.nexuses[n]; ok {
+		p.keepStatsLocked(n)
+	}
 	delete(p.nexuses, n)
 	n.shut()
 	if n.itn != nil {

@@ -1,0 +1,352 @@
+package scsi
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"time"
+)
+
+// OpClass groups commands for counting.
+type OpClass uint8
+
+// The classes of commands.
+const (
+	OpRead            OpClass = iota // READ (6, 10, 12, 16)
+	OpWrite                          // WRITE and WRITE AND VERIFY
+	OpFlush                          // SYNCHRONIZE CACHE
+	OpUnmap                          // UNMAP
+	OpWriteSame                      // WRITE SAME
+	OpCompareAndWrite                // COMPARE AND WRITE
+	OpCopy                           // EXTENDED COPY and RECEIVE COPY RESULTS
+	OpReserve                        // PERSISTENT RESERVE IN and OUT, RESERVE, RELEASE
+	OpOther                          // all others
+	NumOpClasses
+)
+
+// String returns a lower-case name, as metrics have it.
+func (o OpClass) String() string {
+	names := [NumOpClasses]string{"read", "write", "flush", "unmap", "write_same", "compare_and_write", "copy", "reserve", "other"}
+	if o < NumOpClasses {
+		return names[o]
+	}
+	return "unknown"
+}
+
+// classes maps operation codes to OpClass + 1; zero stands for OpOther.
+var classes = [256]OpClass{
+	0x08: OpRead + 1, 0x28: OpRead + 1, 0xA8: OpRead + 1, 0x88: OpRead + 1,
+	0x0A: OpWrite + 1, 0x2A: OpWrite + 1, 0xAA: OpWrite + 1, 0x8A: OpWrite + 1, 0x2E: OpWrite + 1, 0xAE: OpWrite + 1, 0x8E: OpWrite + 1,
+	0x35: OpFlush + 1, 0x91: OpFlush + 1,
+	0x42: OpUnmap + 1,
+	0x41: OpWriteSame + 1, 0x93: OpWriteSame + 1,
+	0x89: OpCompareAndWrite + 1,
+	0x83: OpCopy + 1, 0x84: OpCopy + 1,
+	0x5E: OpReserve + 1, 0x5F: OpReserve + 1, 0x16: OpReserve + 1, 0x17: OpReserve + 1, 0x56: OpReserve + 1, 0x57: OpReserve + 1,
+}
+
+// ClassOf returns the class of a CDB.
+func ClassOf(cdb []byte) OpClass {
+	if len(cdb) == 0 || classes[cdb[0]] == 0 {
+		return OpOther
+	}
+	return classes[cdb[0]] - 1
+}
+
+// LatencyClass is what latencies are kept apart by.
+type LatencyClass uint8
+
+// The latency classes.
+const (
+	LatencyRead LatencyClass = iota
+	LatencyWrite
+	LatencyOther
+	NumLatencyClasses
+)
+
+// String returns a lower-case name, as metrics have it.
+func (l LatencyClass) String() string {
+	return [...]string{"read", "write", "other", "unknown"}[min(l, NumLatencyClasses)]
+}
+
+// latencyClass returns where the latency of a class of commands is counted.
+func (o OpClass) latencyClass() LatencyClass { return LatencyClass(min(o, OpFlush)) }
+
+// Stage is a part of the time that a command takes in the target.
+type Stage uint8
+
+// The stages. Total is not the sum of the others in every command: the time in
+// which a response waits in the socket belongs to none.
+const (
+	StageTotal   Stage = iota // from the command PDU to its response
+	StageWire                 // waiting for data-out
+	StageQueue                // waiting for commands before it, and for a worker
+	StageBackend              // in the device server and the backend
+	NumStages
+)
+
+// String returns a lower-case name, as metrics have it.
+func (s Stage) String() string {
+	return [...]string{"total", "wire", "queue", "backend", "unknown"}[min(s, NumStages)]
+}
+
+// NumBuckets is the number of buckets of a Histogram.
+const NumBuckets = 26
+
+// BucketBound is the upper bound of bucket i of a Histogram, exclusive: 1.024 µs
+// for the first, twice as much for each next. The last has none.
+func BucketBound(i int) time.Duration { return 1024 << i }
+
+// bucketOf is the bucket of a latency in nanoseconds.
+func bucketOf(ns int64) int { return min(bits.Len64(uint64(max(ns, 0))>>10), NumBuckets-1) }
+
+// Histogram counts latencies in buckets of powers of two.
+type Histogram struct {
+	Counts      [NumBuckets]uint64
+	Nanoseconds uint64 // the sum
+}
+
+// Count is the number of latencies.
+func (h *Histogram) Count() (n uint64) {
+	for _, c := range h.Counts {
+		n += c
+	}
+	return n
+}
+
+// Add adds o to h.
+func (h *Histogram) Add(o *Histogram) {
+	for i, c := range o.Counts {
+		h.Counts[i] += c
+	}
+	h.Nanoseconds += o.Nanoseconds
+}
+
+// Sub takes an earlier state of the same histogram from h.
+func (h *Histogram) Sub(o *Histogram) {
+	for i, c := range o.Counts {
+		h.Counts[i] -= c
+	}
+	h.Nanoseconds -= o.Nanoseconds
+}
+
+// Quantile returns the latency below which the part q (0 to 1) lies, by linear
+// interpolation in its bucket; 0 when there is nothing.
+func (h *Histogram) Quantile(q float64) time.Duration {
+	rank := q * float64(h.Count())
+	below := 0.0
+	for i, c := range h.Counts {
+		if c > 0 && below+float64(c) >= rank {
+			low := float64(0)
+			if i > 0 {
+				low = float64(BucketBound(i - 1))
+			}
+			return time.Duration(low + (float64(BucketBound(i))-low)*max(rank-below, 0)/float64(c))
+		}
+		below += float64(c)
+	}
+	return 0
+}
+
+// Stats are totals of an I_T_L nexus or of a logical unit.
+type Stats struct {
+	Ops                     [NumOpClasses]uint64 // commands answered
+	BytesRead, BytesWritten uint64
+	InFlight                int64
+	Sense                   [16]uint64 // CHECK CONDITION by sense key
+	Conflicts               uint64     // RESERVATION CONFLICT
+	Busy                    uint64     // BUSY and TASK SET FULL
+	Aborted                 uint64     // ended without a response, or with TASK ABORTED
+	Latency                 [NumLatencyClasses][NumStages]Histogram
+}
+
+// Add adds o to s.
+func (s *Stats) Add(o *Stats) {
+	for i := range s.Ops {
+		s.Ops[i] += o.Ops[i]
+	}
+	for i := range s.Sense {
+		s.Sense[i] += o.Sense[i]
+	}
+	s.BytesRead += o.BytesRead
+	s.BytesWritten += o.BytesWritten
+	s.InFlight += o.InFlight
+	s.Conflicts += o.Conflicts
+	s.Busy += o.Busy
+	s.Aborted += o.Aborted
+	for i := range s.Latency {
+		for j := range s.Latency[i] {
+			s.Latency[i][j].Add(&o.Latency[i][j])
+		}
+	}
+}
+
+// meter counts the commands of one I_T_L nexus. It is written by the nexus's
+// connection, so that no cache line is shared with others, and read by anybody.
+type meter struct {
+	started, ended          atomic.Uint64
+	ops                     [NumOpClasses]atomic.Uint64
+	bytesRead, bytesWritten atomic.Uint64
+	sense                   [16]atomic.Uint64
+	conflicts, busy, lost   atomic.Uint64
+	latency                 [NumLatencyClasses][NumStages]struct {
+		counts [NumBuckets]atomic.Uint64
+		sum    atomic.Uint64
+	}
+}
+
+func (m *meter) observe(l LatencyClass, s Stage, ns int64) {
+	h := &m.latency[l][s]
+	h.counts[bucketOf(ns)].Add(1)
+	h.sum.Add(uint64(max(ns, 0)))
+}
+
+// snapshot copies the counters, one after the other.
+func (m *meter) snapshot(s *Stats) {
+	ended := m.ended.Load()
+	s.InFlight = int64(m.started.Load() - ended)
+	for i := range s.Ops {
+		s.Ops[i] = m.ops[i].Load()
+	}
+	for i := range s.Sense {
+		s.Sense[i] = m.sense[i].Load()
+	}
+	s.BytesRead, s.BytesWritten = m.bytesRead.Load(), m.bytesWritten.Load()
+	s.Conflicts, s.Busy, s.Aborted = m.conflicts.Load(), m.busy.Load(), m.lost.Load()
+	for i := range s.Latency {
+		for j := range s.Latency[i] {
+			h, from := &s.Latency[i][j], &m.latency[i][j]
+			for k := range h.Counts {
+				h.Counts[k] = from.counts[k].Load()
+			}
+			h.Nanoseconds = from.sum.Load()
+		}
+	}
+}
+
+// epoch is where Nanotime counts from.
+var epoch = time.Now()
+
+// Nanotime is a monotonic clock in nanoseconds, cheaper than time.Now.
+func Nanotime() int64 { return int64(time.Since(epoch)) }
+
+// Meter is the measurement of one command: its owner keeps it beside the
+// Command. All times are of Nanotime.
+type Meter struct {
+	arrived int64 // the command PDU was here
+	ready   int64 // all data-out was here
+	m       *meter
+	class   OpClass
+}
+
+// Begin counts the command as in flight. The nexus of c is set. It is called in
+// the context of the one connection that the nexus belongs to, as all methods
+// of Meter.
+func (x *Meter) Begin(c *Command, now int64) {
+	m := c.Nexus.meter.Load()
+	if m == nil {
+		m = new(meter)
+		c.Nexus.meter.Store(m)
+	}
+	*x = Meter{arrived: now, ready: now, m: m, class: ClassOf(c.CDB)}
+	m.started.Add(1)
+}
+
+// Ready notes that the data-out of the command is complete.
+func (x *Meter) Ready(now int64) { x.ready = now }
+
+// End counts a command that is being answered. Exec is when the connection
+// turned to it; for a command that ran on a worker the worker knows better.
+// Bytes is what it moved.
+func (x *Meter) End(c *Command, exec, now int64, bytes int) {
+	m := x.m
+	if m == nil {
+		return
+	}
+	x.m = nil
+	if c.started != 0 {
+		exec = c.started
+	}
+	exec = max(exec, x.ready)
+	l := x.class.latencyClass()
+	m.ops[x.class].Add(1)
+	m.observe(l, StageTotal, now-x.arrived)
+	m.observe(l, StageBackend, now-exec)
+	if x.ready != x.arrived {
+		m.observe(l, StageWire, x.ready-x.arrived)
+	}
+	if exec != x.ready {
+		m.observe(l, StageQueue, exec-x.ready)
+	}
+	switch l {
+	case LatencyRead:
+		m.bytesRead.Add(uint64(bytes))
+	case LatencyWrite:
+		m.bytesWritten.Add(uint64(bytes))
+	}
+	m.ended.Add(1)
+	if c.Status != Good {
+		m.failed(c)
+	}
+}
+
+// Lost counts a command that ends without an answer, unless it was answered.
+func (x *Meter) Lost() {
+	if m := x.m; m != nil {
+		x.m = nil
+		m.lost.Add(1)
+		m.ended.Add(1)
+	}
+}
+
+func (m *meter) failed(c *Command) {
+	switch c.Status {
+	case CheckCondition:
+		m.sense[senseKeyOf(c.Sense)].Add(1)
+	case ReservationConflict:
+		m.conflicts.Add(1)
+	case Busy, TaskSetFull:
+		m.busy.Add(1)
+	case TaskAborted:
+		m.lost.Add(1)
+	}
+}
+
+// senseKeyOf returns the sense key of sense data in fixed or descriptor format,
+// SPC-5 4.4.
+func senseKeyOf(sense []byte) SenseKey {
+	switch {
+	case len(sense) > 2 && sense[0]&0x7E == 0x70:
+		return SenseKey(sense[2] & 0x0F)
+	case len(sense) > 1 && sense[0]&0x7E == 0x72:
+		return SenseKey(sense[1] & 0x0F)
+	}
+	return NoSense
+}
+
+// Stats returns the totals of the nexus.
+func (n *Nexus) Stats() (s Stats) {
+	if m := n.meter.Load(); m != nil {
+		m.snapshot(&s)
+	}
+	return s
+}
+
+// Stats returns the totals of the logical unit: of the nexuses that are
+// attached, and of those that were.
+func (p *Port) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	total := p.past
+	for n := range p.nexuses {
+		s := n.Stats()
+		total.Add(&s)
+	}
+	return total
+}
+
+// keepStatsLocked adds the totals of a nexus that is detached. p.mu is held.
+func (p *Port) keepStatsLocked(n *Nexus) {
+	s := n.Stats()
+	s.InFlight = 0
+	p.past.Add(&s)
+}
