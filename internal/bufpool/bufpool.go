@@ -37,6 +37,7 @@ type Buf struct {
 	B     []byte
 	whole []byte
 	pool  *Pool
+	home  Home
 	class uint8
 	free  atomic.Bool
 }
@@ -71,10 +72,37 @@ func (b *Buf) Release() {
 	if b.free.Swap(true) {
 		panic("bufpool: buffer released twice")
 	}
-	b.pool.inUse.Add(-(int64(1) << (b.class + minShift)))
 	b.B = nil
+	if b.home != nil {
+		b.home.Put(b)
+		return
+	}
+	b.pool.inUse.Add(-(int64(1) << (b.class + minShift)))
 	b.pool.classes[b.class].Put(b)
 }
+
+// Home takes back buffers that are not of a Pool.
+type Home interface {
+	// Put takes b, which nobody uses any more.
+	Put(b *Buf)
+}
+
+// NewBuf makes a buffer of other memory for a Home. It is free: Take hands it out.
+func NewBuf(mem []byte, home Home) *Buf {
+	b := &Buf{whole: mem, home: home}
+	b.free.Store(true)
+	return b
+}
+
+// Take hands out n bytes of a free buffer of a Home.
+func (b *Buf) Take(n int) *Buf {
+	b.free.Store(false)
+	b.B = b.whole[:n]
+	return b
+}
+
+// Whole is all memory of the buffer.
+func (b *Buf) Whole() []byte { return b.whole }
 
 // InUse is the number of bytes handed out, in whole size classes.
 func (p *Pool) InUse() int64 { return p.inUse.Load() }

@@ -57,6 +57,7 @@ func (c *Conn) receiveBegun(data []byte) error {
 		if t.aborted {
 			c.endAborted(t)
 		} else {
+			t.meter.Ready(c.batch)
 			c.immediateData(t, data)
 		}
 	}
@@ -105,7 +106,7 @@ func (c *Conn) newTask(p *pdu.SCSICommand) *Task {
 	}
 	c.live++
 	t.state = taskOpen
-	t.InitiatorTaskTag, t.LUN = p.InitiatorTaskTag, p.LUN
+	t.InitiatorTaskTag, t.LUN, t.Remote = p.InitiatorTaskTag, p.LUN, c.remote
 	t.immediate, t.read, t.write, t.edtl = p.Immediate, p.Read, p.Write, p.ExpectedDataTransferLength
 	if p.Immediate {
 		c.immediates++
@@ -143,6 +144,7 @@ func (c *Conn) decodeCDB(t *Task, p *pdu.SCSICommand, ahs []byte) {
 		t.Fail(scsi.IllegalRequest, invalidFieldInCommandIU)
 		return
 	}
+	t.meter.Begin(&t.Command, c.batch)
 	t.failed = !t.Decode()
 }
 
@@ -220,6 +222,7 @@ func (t *Task) unsolicitedEnd() int {
 
 func (c *Conn) solicit(t *Task) {
 	if t.got == t.want {
+		t.meter.Ready(c.batch)
 		c.run(t, t.buf.B[:t.want])
 		return
 	}
@@ -329,6 +332,7 @@ func (c *Conn) Completed() {
 func (c *Conn) finish(t *Task) {
 	c.retire(t)
 	t.actual = len(t.In)
+	c.measure(t)
 	if t.Status == scsi.Good && len(t.DataIn()) > 0 {
 		t.state = taskSending
 		c.dm.PutData(t)
@@ -370,6 +374,10 @@ func (c *Conn) respond(t *Task) {
 	h := &c.header
 	p.Encode(h)
 	c.stamp(h)
+	if c.rdma != nil {
+		c.rdma.SendResponse(t, h, data)
+		return
+	}
 	c.dm.SendControl(h, data)
 }
 

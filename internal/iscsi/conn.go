@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/iserd/iserd/internal/bufpool"
 	"github.com/iserd/iserd/pdu"
 	"github.com/iserd/iserd/pdu/login"
 )
@@ -33,7 +32,7 @@ var (
 type Conn struct {
 	dm   Datamover
 	env  Env
-	pool *bufpool.Pool
+	pool Pool
 
 	state   connState
 	login   *login.Machine
@@ -41,6 +40,8 @@ type Conn struct {
 	session *Session
 	params  login.Params
 	statSN  uint32
+	remote  RemoteBuffers // of the PDU in hand
+	rdma    RDMA          // nil: the datamover is not one
 
 	tasks map[uint32]*Task // tasks that wait for data or for a unit, by InitiatorTaskTag
 	free  []*Task
@@ -49,6 +50,8 @@ type Conn struct {
 
 	header pdu.BHS // of a SCSI Response, while it is handed to the datamover
 	sense  [2 + 252]byte
+
+	batch, now int64 // scsi.Nanotime when the batch began, and after its last command
 
 	immediates int // tasks with the I bit
 	late       lateTags
@@ -67,13 +70,15 @@ type Conn struct {
 type Options struct {
 	Datamover Datamover
 	Env       Env
-	Pool      *bufpool.Pool
+	Pool      Pool
 	Login     *login.Machine
 }
 
 // NewConn returns a connection that waits for its first Login Request.
 func NewConn(o Options) *Conn {
-	return &Conn{dm: o.Datamover, env: o.Env, pool: o.Pool, login: o.Login, tasks: make(map[uint32]*Task)}
+	c := &Conn{dm: o.Datamover, env: o.Env, pool: o.Pool, login: o.Login, tasks: make(map[uint32]*Task)}
+	c.rdma, _ = o.Datamover.(RDMA)
+	return c
 }
 
 // Session is the session that the connection belongs to, nil before the login
@@ -167,6 +172,7 @@ func (c *Conn) inTurn(h *pdu.BHS, ahs, data []byte) error {
 		w.hold(heldPDU{
 			cmdSN: h.CmdSN(), bhs: *h,
 			ahs: append([]byte(nil), ahs...), data: append([]byte(nil), data...),
+			remote: c.remote,
 		})
 		return nil
 	}
@@ -191,6 +197,7 @@ func (c *Conn) runHeld() error {
 		if p.skip {
 			continue
 		}
+		c.remote = p.remote
 		if err := c.dispatch(&p.bhs, p.ahs, p.data); err != nil {
 			return err
 		}
@@ -262,8 +269,8 @@ func (c *Conn) Close() {
 	// sorted out before.
 	for itt, t := range c.tasks {
 		delete(c.tasks, itt)
-		if t.state == taskRunning && !t.Abort() {
-			continue
+		if t.state == taskRunning && !t.Abort() || c.rdma != nil && t.placing {
+			continue // Done or Arrived drops it
 		}
 		t.drop()
 	}
@@ -280,6 +287,7 @@ func (c *Conn) Close() {
 // drop gives back what a task holds, for a connection that is gone.
 func (t *Task) drop() {
 	t.state = taskFree
+	t.meter.Lost()
 	t.Release()
 	if t.buf != nil {
 		t.buf.Release()

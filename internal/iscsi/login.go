@@ -53,6 +53,9 @@ func (c *Conn) Admitted(s *Session) error {
 	c.session = s
 	c.params = res.Params
 	s.window.expCmdSN = res.ExpCmdSN
+	if c.rdma != nil {
+		s.window.depth = min(s.window.depth, uint32(c.rdma.CommandWindow(&c.params)))
+	}
 	r.Response.MaxCmdSN = s.window.maxCmdSN()
 	c.statSN = c.login.Result().StatSN
 	c.state = fullFeature

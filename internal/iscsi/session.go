@@ -134,6 +134,8 @@ type heldPDU struct {
 	bhs   pdu.BHS
 	ahs   []byte
 	data  []byte
+
+	remote RemoteBuffers
 }
 
 // maxCmdSN never moves back: a new command raises expCmdSN and active alike.

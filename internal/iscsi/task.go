@@ -28,6 +28,7 @@ type Task struct {
 	InitiatorTaskTag uint32
 	LUN              pdu.LUN
 	DataSN           uint32 // PDUs of data or R2Ts so far: ExpDataSN of the response
+	Remote           RemoteBuffers
 
 	conn      *Conn
 	state     taskState
@@ -47,6 +48,7 @@ type Task struct {
 	detached  bool
 	buf       *bufpool.Buf
 	wait      []*drain // task management functions that wait for the end
+	meter     scsi.Meter
 	cdb       [16]byte
 	ext       []byte // extended CDB, RFC 7143 §11.2.2.3
 }
@@ -120,11 +122,16 @@ func (t *Task) Fill(off int, data []byte) {
 func (t *Task) Arrived(n int) {
 	t.placing = false
 	t.got += n
+	if t.conn.state == closed {
+		t.conn.endTask(t)
+		return
+	}
 	if t.aborted {
 		t.conn.endAborted(t)
 		return
 	}
 	if t.state == taskSolicited && t.got == t.want {
+		t.meter.Ready(t.conn.batch)
 		t.conn.run(t, t.buf.B[:t.want])
 	}
 }

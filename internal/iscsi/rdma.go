@@ -1,0 +1,71 @@
+package iscsi
+
+import (
+	"github.com/iserd/iserd/internal/bufpool"
+	"github.com/iserd/iserd/luns/scsi"
+	"github.com/iserd/iserd/pdu"
+	"github.com/iserd/iserd/pdu/login"
+)
+
+// Pool gives the memory of tasks. A bufpool.Pool is one; a datamover with RDMA
+// brings its own, whose memory is registered.
+type Pool interface {
+	// Get returns an owned buffer of n bytes (1 to bufpool.MaxSize) with
+	// undefined content, or nil when there is no memory for it now: the command
+	// fails with TASK SET FULL then.
+	Get(n int) *bufpool.Buf
+}
+
+// RemoteBuffers name the initiator's memory for one task: the steering tags and
+// base offsets of the iSER header, RFC 7145 §9.2. A tag of 0 was not given.
+type RemoteBuffers struct {
+	WriteSTag, ReadSTag uint32
+	WriteBase, ReadBase uint64
+}
+
+// RDMA is what a Datamover is in addition when it moves data by RDMA.
+//
+// What a task has by Place may be in the hardware's hands, so such a task
+// outlives Conn.Close: the datamover calls Arrived when no byte can land any
+// more. The same holds for PutData and DataDone. Both may be called after Close.
+type RDMA interface {
+	// SendResponse queues the SCSI Response of t, which may take the
+	// initiator's access to its memory back (RFC 7145 §7.3.4). It borrows all
+	// its arguments; t ends right after.
+	SendResponse(t *Task, h *pdu.BHS, data []byte)
+	// CommandWindow is the number of commands in flight that the receives
+	// posted stand for, given what was negotiated.
+	CommandWindow(p *login.Params) int
+}
+
+// ReceiveRemote is Receive with what the iSER header says.
+func (c *Conn) ReceiveRemote(h *pdu.BHS, ahs, data []byte, b RemoteBuffers) error {
+	c.remote = b
+	err := c.Receive(h, ahs, data)
+	c.remote = RemoteBuffers{}
+	return err
+}
+
+// EncodeResponse makes the SCSI Response of a task whose data PutData has moved,
+// RFC 7143 §11.4: status GOOD, with the residual.
+func (c *Conn) EncodeResponse(h *pdu.BHS, t *Task) {
+	p := pdu.SCSIResponse{
+		Response:         pdu.ResponseCompleted,
+		Status:           uint8(t.Status),
+		InitiatorTaskTag: t.InitiatorTaskTag,
+		ExpDataSN:        t.DataSN,
+	}
+	p.Overflow, p.Underflow, p.ResidualCount = t.Residual()
+	p.Encode(h)
+	c.stamp(h)
+}
+
+// Refuse ends t with TASK SET FULL instead of PutData, when there is no memory to
+// send its data from.
+func (t *Task) Refuse() {
+	t.Release()
+	t.In, t.actual = nil, 0
+	t.Status = scsi.TaskSetFull
+	t.conn.respond(t)
+	t.conn.endTask(t)
+}
