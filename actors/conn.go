@@ -103,10 +103,12 @@ func (a *connActor) Receive(ctx runtime.Context, msg any) {
 	switch m := msg.(type) {
 	case *tcp.Turn:
 		a.heard = true
+		a.engine.Tick()
 		a.tcp.Turn(m)
 		a.afterTurn(m)
 		return
 	case wake:
+		a.engine.Tick()
 		a.engine.Completed()
 	case runtime.Started:
 		a.start(ctx)
