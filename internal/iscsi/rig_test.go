@@ -565,4 +565,3 @@ func pattern(n int, seed byte) []byte {
 	}
 	return b
 }
-
