@@ -4,19 +4,14 @@ import "github.com/iserd/iserd/luns/scsi"
 
 // Tick notes that a batch of PDUs, or of commands that workers have finished,
 // begins now. Its owner calls it once for each batch: commands of a batch are
-// taken to have arrived together, so that a command costs one look at the clock.
-func (c *Conn) Tick() {
-	c.batch = scsi.Nanotime()
-	c.now = c.batch
-}
+// taken to have arrived together, so that a command need not look at the clock.
+func (c *Conn) Tick() { c.batch = scsi.Nanotime() }
 
 // measure counts a task that is being answered.
 func (c *Conn) measure(t *Task) {
-	exec := c.now
-	c.now = scsi.Nanotime()
 	bytes := t.got
 	if !t.write {
 		bytes = min(t.actual, t.readLimit())
 	}
-	t.meter.End(&t.Command, exec, c.now, bytes)
+	t.meter.End(&t.Command, c.batch, bytes)
 }

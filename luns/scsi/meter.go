@@ -99,7 +99,8 @@ func BucketBound(i int) time.Duration { return 1024 << i }
 // bucketOf is the bucket of a latency in nanoseconds.
 func bucketOf(ns int64) int { return min(bits.Len64(uint64(max(ns, 0))>>10), NumBuckets-1) }
 
-// Histogram counts latencies in buckets of powers of two.
+// Histogram counts latencies in buckets of powers of two. It is an estimate of
+// all commands from a sample of them.
 type Histogram struct {
 	Counts      [NumBuckets]uint64
 	Nanoseconds uint64 // the sum
@@ -151,7 +152,7 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 type Stats struct {
 	Ops                     [NumOpClasses]uint64 // commands answered
 	BytesRead, BytesWritten uint64
-	InFlight                int64
+	InFlight                int64      // waiting for data-out or a worker
 	Sense                   [16]uint64 // CHECK CONDITION by sense key
 	Conflicts               uint64     // RESERVATION CONFLICT
 	Busy                    uint64     // BUSY and TASK SET FULL
@@ -180,10 +181,16 @@ func (s *Stats) Add(o *Stats) {
 	}
 }
 
+// sampleEvery is how many commands share one measurement of latency, where a
+// command runs inline and takes about as long as its measurement. Those that
+// wait for a worker are all measured: they are the slow ones.
+const sampleEvery = 8
+
 // meter counts the commands of one I_T_L nexus. It is written by the nexus's
 // connection, so that no cache line is shared with others, and read by anybody.
 type meter struct {
-	started, ended          atomic.Uint64
+	seq                     uint8 // counts commands, for sampling; the connection's own
+	waiting                 atomic.Int64
 	ops                     [NumOpClasses]atomic.Uint64
 	bytesRead, bytesWritten atomic.Uint64
 	sense                   [16]atomic.Uint64
@@ -194,16 +201,16 @@ type meter struct {
 	}
 }
 
-func (m *meter) observe(l LatencyClass, s Stage, ns int64) {
+// observe counts one latency as weight of them.
+func (m *meter) observe(l LatencyClass, s Stage, ns int64, weight uint64) {
 	h := &m.latency[l][s]
-	h.counts[bucketOf(ns)].Add(1)
-	h.sum.Add(uint64(max(ns, 0)))
+	h.counts[bucketOf(ns)].Add(weight)
+	h.sum.Add(uint64(max(ns, 0)) * weight)
 }
 
 // snapshot copies the counters, one after the other.
 func (m *meter) snapshot(s *Stats) {
-	ended := m.ended.Load()
-	s.InFlight = int64(m.started.Load() - ended)
+	s.InFlight = m.waiting.Load()
 	for i := range s.Ops {
 		s.Ops[i] = m.ops[i].Load()
 	}
@@ -230,72 +237,94 @@ var epoch = time.Now()
 func Nanotime() int64 { return int64(time.Since(epoch)) }
 
 // Meter is the measurement of one command: its owner keeps it beside the
-// Command. All times are of Nanotime.
+// Command. All times are of Nanotime. Its methods are called in the context of
+// the one connection that the nexus belongs to.
 type Meter struct {
+	m       *meter
 	arrived int64 // the command PDU was here
 	ready   int64 // all data-out was here
-	m       *meter
+	exec    int64 // the command began to run; 0 when it is not measured
 	class   OpClass
+	waiting bool
 }
 
-// Begin counts the command as in flight. The nexus of c is set. It is called in
-// the context of the one connection that the nexus belongs to, as all methods
-// of Meter.
-func (x *Meter) Begin(c *Command, now int64) {
+// Begin starts the measurement of c, whose Nexus is set, in a batch of PDUs
+// that came at batch.
+func (x *Meter) Begin(c *Command, batch int64) {
 	m := c.Nexus.meter.Load()
 	if m == nil {
 		m = new(meter)
 		c.Nexus.meter.Store(m)
 	}
-	*x = Meter{arrived: now, ready: now, m: m, class: ClassOf(c.CDB)}
-	m.started.Add(1)
+	*x = Meter{m: m, arrived: batch, ready: batch, class: ClassOf(c.CDB)}
+	if m.seq++; m.seq%sampleEvery == 0 {
+		x.exec = Nanotime()
+	}
 }
 
-// Ready notes that the data-out of the command is complete.
-func (x *Meter) Ready(now int64) { x.ready = now }
+// Wait counts the command as in flight: it waits for data-out or a worker.
+func (x *Meter) Wait() {
+	if x.m != nil && !x.waiting {
+		x.waiting = true
+		x.m.waiting.Add(1)
+	}
+}
 
-// End counts a command that is being answered. Exec is when the connection
-// turned to it; for a command that ran on a worker the worker knows better.
-// Bytes is what it moved.
-func (x *Meter) End(c *Command, exec, now int64, bytes int) {
-	m := x.m
+// Ready notes that the data-out of the command became complete in this batch.
+func (x *Meter) Ready(batch int64) {
+	x.ready = batch
+	if x.exec != 0 {
+		x.exec = Nanotime()
+	}
+}
+
+// End counts a command that is answered in this batch. Bytes is what it moved.
+func (x *Meter) End(c *Command, batch int64, bytes int) {
+	m := x.take()
 	if m == nil {
 		return
 	}
-	x.m = nil
-	if c.started != 0 {
-		exec = c.started
-	}
-	exec = max(exec, x.ready)
-	l := x.class.latencyClass()
 	m.ops[x.class].Add(1)
-	m.observe(l, StageTotal, now-x.arrived)
-	m.observe(l, StageBackend, now-exec)
-	if x.ready != x.arrived {
-		m.observe(l, StageWire, x.ready-x.arrived)
-	}
-	if exec != x.ready {
-		m.observe(l, StageQueue, exec-x.ready)
-	}
-	switch l {
-	case LatencyRead:
+	switch x.class {
+	case OpRead:
 		m.bytesRead.Add(uint64(bytes))
-	case LatencyWrite:
+	case OpWrite:
 		m.bytesWritten.Add(uint64(bytes))
 	}
-	m.ended.Add(1)
+	switch {
+	case c.started != 0:
+		x.observe(m, c.started, batch, 1)
+	case x.exec != 0:
+		x.observe(m, x.exec, Nanotime(), sampleEvery)
+	}
 	if c.Status != Good {
 		m.failed(c)
 	}
 }
 
+func (x *Meter) observe(m *meter, exec, end int64, weight uint64) {
+	l := x.class.latencyClass()
+	m.observe(l, StageTotal, end-x.arrived, weight)
+	m.observe(l, StageWire, x.ready-x.arrived, weight)
+	m.observe(l, StageQueue, exec-x.ready, weight)
+	m.observe(l, StageBackend, end-exec, weight)
+}
+
 // Lost counts a command that ends without an answer, unless it was answered.
 func (x *Meter) Lost() {
-	if m := x.m; m != nil {
-		x.m = nil
+	if m := x.take(); m != nil {
 		m.lost.Add(1)
-		m.ended.Add(1)
 	}
+}
+
+// take ends the measurement; it returns nil when that has been done.
+func (x *Meter) take() *meter {
+	m := x.m
+	x.m = nil
+	if m != nil && x.waiting {
+		m.waiting.Add(-1)
+	}
+	return m
 }
 
 func (m *meter) failed(c *Command) {

@@ -8,10 +8,10 @@ import (
 func TestHistogramQuantile(t *testing.T) {
 	var m meter
 	for range 90 {
-		m.observe(LatencyRead, StageTotal, 1500) // 1.024 to 2.048 µs
+		m.observe(LatencyRead, StageTotal, 1500, 1) // 1.024 to 2.048 µs
 	}
 	for range 10 {
-		m.observe(LatencyRead, StageTotal, int64(time.Millisecond)) // 0.524 to 1.049 ms
+		m.observe(LatencyRead, StageTotal, int64(time.Millisecond), 1) // 0.524 to 1.049 ms
 	}
 	var s Stats
 	m.snapshot(&s)
@@ -60,8 +60,15 @@ func TestMeter(t *testing.T) {
 	var x, lost Meter
 	x.Begin(c, 1000)
 	lost.Begin(c, 1000)
+	x.Wait()
+	x.Wait()
+	lost.Wait()
+	if s := n.Stats(); s.InFlight != 2 {
+		t.Errorf("in flight = %d", s.InFlight)
+	}
 	x.Ready(3000)
-	x.End(c, 4000, 9000, 512)
+	c.started = 4000
+	x.End(c, 9000, 512)
 	x.Lost() // answered already
 	lost.Lost()
 	s := p.Stats()
@@ -80,6 +87,23 @@ func TestMeter(t *testing.T) {
 	n.Detach()
 	if s := p.Stats(); s.Ops[OpRead] != 1 {
 		t.Errorf("counted twice: %+v", s)
+	}
+}
+
+// TestMeterSample: the histogram of commands that run inline has as many entries
+// as there were commands.
+func TestMeterSample(t *testing.T) {
+	p := NewPort()
+	n := p.Attach(&ITNexus{})
+	c := &Command{Nexus: n, CDB: []byte{0x2A, 0, 0, 0, 0, 0, 0, 0, 1, 0}}
+	for range 10 * sampleEvery {
+		var x Meter
+		x.Begin(c, Nanotime())
+		x.End(c, 0, 512)
+	}
+	s := n.Stats()
+	if got := s.Latency[LatencyWrite][StageTotal].Count(); got != s.Ops[OpWrite] || got != 10*sampleEvery {
+		t.Errorf("%d latencies of %d commands", got, s.Ops[OpWrite])
 	}
 }
 
@@ -102,6 +126,6 @@ func BenchmarkMeter(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		x.Begin(c, 1)
-		x.End(c, 2, Nanotime(), 4096)
+		x.End(c, 1, 4096)
 	}
 }
