@@ -204,6 +204,7 @@ func (c *Conn) awaitData(t *Task, data []byte) {
 	}
 	t.got = min(len(data), t.want)
 	c.tasks[t.InitiatorTaskTag] = t
+	t.meter.Wait()
 	if t.open {
 		t.state = taskUnsolicited
 		return
@@ -286,6 +287,7 @@ func (c *Conn) run(t *Task, out []byte) {
 	}
 	t.state = taskRunning
 	c.tasks[t.InitiatorTaskTag] = t
+	t.meter.Wait()
 	t.Submit()
 }
 

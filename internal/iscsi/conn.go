@@ -51,7 +51,7 @@ type Conn struct {
 	header pdu.BHS // of a SCSI Response, while it is handed to the datamover
 	sense  [2 + 252]byte
 
-	batch, now int64 // scsi.Nanotime when the batch began, and after its last command
+	batch int64 // scsi.Nanotime when the batch began
 
 	immediates int // tasks with the I bit
 	late       lateTags
