@@ -34,7 +34,10 @@ type Pool struct {
 // duty to Release it.
 type Buf struct {
 	// B is the usable memory: len as asked for, capacity of the size class.
-	B     []byte
+	B []byte
+	// Owner is for the Home of the buffer.
+	Owner any
+
 	whole []byte
 	pool  *Pool
 	home  Home

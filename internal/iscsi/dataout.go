@@ -38,6 +38,12 @@ func (c *Conn) receiveUnsolicited(h *pdu.BHS, data []byte) error {
 		c.reject(h, pdu.RejectInvalidPDUField)
 		return nil
 	}
+	if c.rdma != nil && t.state == taskSolicited {
+		// An RDMA Read may be writing to the task's memory: nothing that
+		// comes beside it may let go of that.
+		c.reject(h, pdu.RejectInvalidPDUField)
+		return nil
+	}
 	t.placing = false
 	switch {
 	case t.aborted && t.state != taskRunning:
