@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"log/slog"
 	"net"
 	"os"
 	"testing"
@@ -12,8 +13,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
-
-	"log/slog"
 
 	"github.com/iserd/iserd"
 	"github.com/iserd/iserd/initiator"

@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -116,9 +117,7 @@ func (t *Target) remap(s *iscsi.Session) {
 			}
 		}
 	} else {
-		for n, l := range all {
-			seen[n] = l
-		}
+		maps.Copy(seen, all)
 	}
 	s.Remap(func(n uint16) *scsi.Port {
 		if l := seen[n]; l != nil {

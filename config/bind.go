@@ -137,7 +137,7 @@ func (b *binder) one(blk *hcl.Block, typ string, p reflect.Value) {
 			label++
 		}
 	}
-	v, ok := p.Interface().(variant)
+	v, ok := reflect.TypeAssert[variant](p)
 	if !ok {
 		b.block(blk.Body, typ, p.Elem(), src)
 		return

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,7 +54,7 @@ func (b *binder) setDefault(f field, dst reflect.Value) {
 	v := cty.StringVal(text)
 	if dst.Kind() == reflect.Slice {
 		var items []cty.Value
-		for _, s := range strings.Fields(text) {
+		for s := range strings.FieldsSeq(text) {
 			items = append(items, cty.StringVal(s))
 		}
 		v = cty.TupleVal(items)
@@ -67,7 +68,7 @@ func (b *binder) setDefault(f field, dst reflect.Value) {
 
 // value evaluates a and stores it in dst.
 func (b *binder) value(a *hcl.Attribute, f field, dst reflect.Value) bool {
-	if ref, ok := dst.Addr().Interface().(*BackendRef); ok {
+	if ref, ok := reflect.TypeAssert[*BackendRef](dst.Addr()); ok {
 		return b.backendRef(a, ref)
 	}
 	v, diags := a.Expr.Value(b.ctx)
@@ -77,7 +78,7 @@ func (b *binder) value(a *hcl.Attribute, f field, dst reflect.Value) bool {
 	}
 	at := a.Expr.Range()
 	plain, marks := v.UnmarkDeep()
-	if secret, ok := dst.Addr().Interface().(*Secret); ok {
+	if secret, ok := reflect.TypeAssert[*Secret](dst.Addr()); ok {
 		return b.secret(plain, f, secret, at)
 	}
 	if len(marks) > 0 {
@@ -133,11 +134,9 @@ func (b *binder) backendRef(a *hcl.Attribute, dst *BackendRef) bool {
 	}
 	if t, diags := hcl.AbsTraversalForExpr(a.Expr); !diags.HasErrors() && t.RootName() == "backend" && len(t) == 3 {
 		ref := BackendRef{Kind: BackendKind(stepName(t[1])), Name: stepName(t[2])}
-		for _, r := range b.names.backends {
-			if r == ref {
-				*dst = ref
-				return true
-			}
+		if slices.Contains(b.names.backends, ref) {
+			*dst = ref
+			return true
 		}
 		b.errorf(at, "Unknown backend", "There is no block backend %q %q.%s", string(ref.Kind), ref.Name,
 			strings.ReplaceAll(didYouMean(ref.String(), all), `"`, ""))

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -209,12 +210,7 @@ func (a *Auth) admits(name string) bool {
 	if len(a.InitiatorName) == 0 {
 		return true
 	}
-	for _, n := range a.InitiatorName {
-		if n == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(a.InitiatorName, name)
 }
 
 // groupNames lists the portal groups for messages.

@@ -39,7 +39,7 @@ func checkISCSIName(s string) error {
 		}
 		return checkHexName(rest, 16)
 	default:
-		return errors.New("iSCSI names begin with iqn., eui. or naa.")
+		return errors.New("iSCSI names begin with iqn., eui. or naa.") //nolint:staticcheck // the full stop is part of the prefix
 	}
 }
 

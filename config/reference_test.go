@@ -92,8 +92,7 @@ type reference struct {
 
 // blocks writes a section for each block type in t.
 func (r *reference) blocks(t reflect.Type, path string, level int) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, kind, _ := strings.Cut(f.Tag.Get("hcl"), ",")
 		if kind != "block" {
 			continue
@@ -113,8 +112,8 @@ func (r *reference) blocks(t reflect.Type, path string, level int) {
 // block writes one block type's section, and those of the blocks inside.
 func (r *reference) block(t reflect.Type, path, many string, level int) {
 	header := path
-	for i := range t.NumField() {
-		name, kind, _ := strings.Cut(t.Field(i).Tag.Get("hcl"), ",")
+	for field := range t.Fields() {
+		name, kind, _ := strings.Cut(field.Tag.Get("hcl"), ",")
 		if kind == "label" {
 			header += fmt.Sprintf(" %q", strings.ToUpper(name))
 		}
@@ -123,7 +122,7 @@ func (r *reference) block(t reflect.Type, path, many string, level int) {
 	fmt.Fprintf(&r.b, "%s (%s)\n", r.sentence(t.Name(), t.Name(), "is"), many)
 	r.labels(t)
 	r.arguments(t)
-	if v, ok := reflect.New(t).Interface().(variant); ok {
+	if v, ok := reflect.TypeAssert[variant](reflect.New(t)); ok {
 		r.variants(v, path, level)
 	}
 	r.blocks(t, path+" › ", min(level+1, 5))
@@ -146,8 +145,7 @@ func (r *reference) variants(v variant, path string, level int) {
 }
 
 func (r *reference) labels(t reflect.Type) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, kind, _ := strings.Cut(f.Tag.Get("hcl"), ",")
 		if kind == "label" {
 			fmt.Fprintf(&r.b, "\n* Label `%s`: %s%s\n", strings.ToUpper(name), r.sentence(t.Name()+"."+f.Name, f.Name, "is"), inBrackets(f.Tag.Get("ref")))
@@ -164,8 +162,7 @@ func inBrackets(ref string) string {
 
 func (r *reference) arguments(t reflect.Type) {
 	head := false
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, kind, _ := strings.Cut(f.Tag.Get("hcl"), ",")
 		if name == "" || (kind != "" && kind != "optional") {
 			continue

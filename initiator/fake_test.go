@@ -286,7 +286,9 @@ func TestSessionEnds(t *testing.T) {
 
 func TestParseTargets(t *testing.T) {
 	got, err := initiator.ParseTargets([]text.Pair{
-		{Key: "TargetName", Value: "iqn.a"}, {Key: "TargetAddress", Value: "[::1]:3260,2"}, {Key: "TargetAddress", Value: "h:1,1"},
+		{Key: "TargetName", Value: "iqn.a"},
+		{Key: "TargetAddress", Value: "[::1]:3260,2"},
+		{Key: "TargetAddress", Value: "h:1,1"},
 		{Key: "TargetName", Value: "iqn.b"},
 	})
 	if err != nil || len(got) != 2 || len(got[0].Addresses) != 2 || got[0].Addresses[0] != (initiator.TargetAddress{Address: "[::1]:3260", PortalGroupTag: "2"}) {

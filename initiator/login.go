@@ -111,7 +111,7 @@ func (h *handshake) operational() error {
 		}
 		answers = append(answers, got...)
 		if h.last {
-			return h.finish(offer, answers)
+			return h.finish(answers)
 		}
 		pairs = replies(offer, got)
 	}
@@ -119,7 +119,7 @@ func (h *handshake) operational() error {
 }
 
 // finish turns the answers into Params.
-func (h *handshake) finish(offer, answers []text.Pair) error {
+func (h *handshake) finish(answers []text.Pair) error {
 	p, err := applyAnswers(&h.o, answers)
 	if err != nil {
 		return err

@@ -88,7 +88,6 @@ type Pipeline struct {
 	cmdSN, maxCmdSN, expStatSN uint32
 
 	sock socket
-	err  error
 }
 
 const slotBits = 12 // ITT: slot in the low bits, a generation above

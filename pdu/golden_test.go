@@ -187,7 +187,8 @@ func responses() []golden {
 			},
 			[][]byte{
 				{0x20, 0x80, 0, 0}, // opcode; 1
-				{0}, {0, 0, 4},     // TotalAHSLength, DataSegmentLength
+				{0},
+				{0, 0, 4},                // TotalAHSLength, DataSegmentLength
 				lun5,                     // LUN
 				{0xff, 0xff, 0xff, 0xff}, // Initiator Task Tag
 				{0, 0, 0, 1},             // Target Transfer Tag
@@ -203,7 +204,8 @@ func responses() []golden {
 			},
 			[][]byte{
 				{0x21, 0x8c, 1, 2}, // opcode; 1, u, O; Response; Status
-				{0}, {0, 0, 20},    // TotalAHSLength, DataSegmentLength
+				{0},
+				{0, 0, 20},   // TotalAHSLength, DataSegmentLength
 				zeros(8),     // reserved
 				{0, 0, 0, 1}, // Initiator Task Tag
 				{0, 0, 0, 2}, // SNACK Tag
@@ -241,13 +243,15 @@ func responses() []golden {
 			},
 			[][]byte{
 				{0x23, 0x44, 1, 2}, // opcode; C, CSG; Version-max; Version-active
-				{0}, {0, 0, 9},     // TotalAHSLength, DataSegmentLength
+				{0},
+				{0, 0, 9},             // TotalAHSLength, DataSegmentLength
 				{0x80, 1, 2, 3, 4, 5}, // ISID
 				{6, 7},                // TSIH
 				{0, 0, 0, 8},          // Initiator Task Tag
 				zeros(4),              // reserved
 				status[0], status[1], status[2],
-				{1}, {1}, // Status-Class, Status-Detail
+				{1},
+				{1}, // Status-Class, Status-Detail
 				zeros(10),
 			},
 		},
@@ -258,7 +262,8 @@ func responses() []golden {
 			},
 			[][]byte{
 				{0x24, 0x40, 0, 0}, // opcode; F, C
-				{0}, {0, 0x20, 0},  // TotalAHSLength, DataSegmentLength
+				{0},
+				{0, 0x20, 0}, // TotalAHSLength, DataSegmentLength
 				lun5,         // LUN
 				{0, 0, 0, 1}, // Initiator Task Tag
 				{0, 0, 0, 2}, // Target Transfer Tag
@@ -275,7 +280,8 @@ func responses() []golden {
 			},
 			[][]byte{
 				{0x25, 0xc3, 0, 8}, // opcode; F, A, U, S; Status
-				{0}, {0, 0, 6},     // TotalAHSLength, DataSegmentLength
+				{0},
+				{0, 0, 6},    // TotalAHSLength, DataSegmentLength
 				lun5,         // LUN
 				{0, 0, 0, 1}, // Initiator Task Tag
 				{0, 0, 0, 2}, // Target Transfer Tag
@@ -301,8 +307,9 @@ func responses() []golden {
 				{0, 0, 0, 1},       // Initiator Task Tag
 				zeros(4),           // reserved
 				status[0], status[1], status[2],
-				zeros(4),        // reserved
-				{0, 2}, {0, 20}, // Time2Wait, Time2Retain
+				zeros(4), // reserved
+				{0, 2},
+				{0, 20}, // Time2Wait, Time2Retain
 				zeros(4),
 			},
 		},
@@ -332,13 +339,17 @@ func responses() []golden {
 			},
 			[][]byte{
 				{0x32, 0x80, 0, 0}, // opcode; 1
-				{0}, {0, 0, 8},     // TotalAHSLength, DataSegmentLength
+				{0},
+				{0, 0, 8},                // TotalAHSLength, DataSegmentLength
 				lun5,                     // LUN
 				{0xff, 0xff, 0xff, 0xff}, // 0xffffffff
 				zeros(4),                 // reserved
 				status[0], status[1], status[2],
-				{255}, {1}, {2, 3}, // AsyncEvent, AsyncVCode, Parameter1
-				{4, 5}, {6, 7}, // Parameter2, Parameter3
+				{255},
+				{1},
+				{2, 3}, // AsyncEvent, AsyncVCode, Parameter1
+				{4, 5},
+				{6, 7}, // Parameter2, Parameter3
 				zeros(4),
 			},
 		},
@@ -349,7 +360,8 @@ func responses() []golden {
 			},
 			[][]byte{
 				{0x3f, 0x80, 4, 0}, // opcode; 1; Reason
-				{0}, {0, 0, 48},    // TotalAHSLength, DataSegmentLength
+				{0},
+				{0, 0, 48},               // TotalAHSLength, DataSegmentLength
 				zeros(8),                 // reserved
 				{0xff, 0xff, 0xff, 0xff}, // 0xffffffff
 				zeros(4),                 // reserved

@@ -45,8 +45,9 @@ func (l LUN) Flat() (n uint16, ok bool) {
 		return n, n < 256 // else a bus identifier
 	case methodFlat:
 		return n & maxFlat, true
+	default:
+		return 0, false
 	}
-	return 0, false
 }
 
 // String returns the number where Flat has one, else the eight bytes in hex.

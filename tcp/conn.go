@@ -119,8 +119,7 @@ func (c *Conn) Serve(run func(*Turn) bool, start func(func())) error {
 		}
 	})
 	close(c.kick)
-	c.sock.CloseRead()
-	c.sock.CloseWrite()
+	c.shutdown()
 	<-flushed
 	c.sock.Close()
 	switch {
@@ -138,7 +137,7 @@ func (c *Conn) flusher(run func(*Turn) bool) {
 	for range c.kick {
 		// The first call comes after the poller was re-armed, so room that
 		// appeared before is seen by the attempt, and later room wakes it.
-		c.raw.Write(func(uintptr) bool { return !run(t) || !t.park })
+		_ = c.raw.Write(func(uintptr) bool { return !run(t) || !t.park })
 		select {
 		case c.resume <- struct{}{}:
 		default:
@@ -205,7 +204,7 @@ func (c *Conn) drainResume() {
 func (c *Conn) linger() {
 	c.lingering = true
 	if c.flush() == nil && !c.tx.blocked {
-		c.sock.CloseWrite()
+		_ = c.sock.CloseWrite() // a FIN; an error shows when reading
 	}
 }
 
@@ -239,7 +238,7 @@ func (c *Conn) flush() error {
 		default:
 		}
 	case !c.tx.blocked && c.lingering:
-		c.sock.CloseWrite()
+		_ = c.sock.CloseWrite() // a FIN; an error shows when reading
 	}
 	return nil
 }
@@ -259,12 +258,17 @@ func (c *Conn) Close() {
 	c.closed = true
 	c.tx.drop()
 	c.rx.drop()
-	c.sock.CloseRead()
-	c.sock.CloseWrite()
+	c.shutdown()
 	select {
 	case c.resume <- struct{}{}:
 	default:
 	}
+}
+
+// shutdown ends both directions. Errors mean that the peer has ended them.
+func (c *Conn) shutdown() {
+	_ = c.sock.CloseRead()
+	_ = c.sock.CloseWrite()
 }
 
 // RemoteAddr and LocalAddr are those of the socket.

@@ -9,18 +9,18 @@ import (
 type Action uint8
 
 const (
-	// ActionRestarted: a new incarnation after Event.Backoff.
+	// ActionRestarted means: a new incarnation after Event.Backoff.
 	ActionRestarted Action = iota + 1
-	// ActionStopped: the policy said Stop.
+	// ActionStopped means: the policy said Stop.
 	ActionStopped
-	// ActionGaveUp: too many restarts; stopped for good.
+	// ActionGaveUp means: too many restarts; stopped for good.
 	ActionGaveUp
-	// ActionIgnored: the actor was on its way out (Stopping, Restarting,
+	// ActionIgnored means: the actor was on its way out (Stopping, Restarting,
 	// Stopped) or the panic came from a callback; nothing had to be done.
 	ActionIgnored
-	// ActionRootStopped: the root actor failed; the system ends.
+	// ActionRootStopped means: the root actor failed; the system ends.
 	ActionRootStopped
-	// ActionGoroutine: a function given to System.Go ended by the panic.
+	// ActionGoroutine means: a function given to System.Go ended by the panic.
 	ActionGoroutine
 )
 
@@ -67,17 +67,17 @@ type Event struct {
 type State uint8
 
 const (
-	// StateStarting: made, Started not yet handled.
+	// StateStarting means: made, Started not yet handled.
 	StateStarting State = iota
-	// StateRunning: takes messages.
+	// StateRunning means: takes messages.
 	StateRunning
-	// StateFailed: panicked; waits for its supervisor. Messages queue up.
+	// StateFailed means: panicked; waits for its supervisor. Messages queue up.
 	StateFailed
-	// StateRestarting: waits for its children to stop, then begins anew.
+	// StateRestarting means: waits for its children to stop, then begins anew.
 	StateRestarting
-	// StateStopping: waits for its children to stop.
+	// StateStopping means: waits for its children to stop.
 	StateStopping
-	// StateStopped: gone for ever.
+	// StateStopped means: gone for ever.
 	StateStopped
 )
 

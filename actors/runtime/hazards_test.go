@@ -309,7 +309,7 @@ func TestH12NothingAfterStopping(t *testing.T) {
 
 // H15: neither the failed actor nor the record keeps the message alive.
 func TestH15PanicReleasesMessage(t *testing.T) {
-	type big struct{ b [1 << 16]byte }
+	type big struct{ _ [1 << 16]byte }
 	r := newRoot(t, runtime.Options{})
 	ref := r.spawn(t, runtime.Spec{Name: "a", Policy: fast, New: func() runtime.Actor {
 		return runtime.Func(func(_ runtime.Context, msg any) {
@@ -318,10 +318,11 @@ func TestH15PanicReleasesMessage(t *testing.T) {
 			}
 		})
 	}})
-	msg := &big{}
-	w := weak.Make(msg)
-	r.Send(ref, msg)
-	msg = nil
+	w := func() weak.Pointer[big] {
+		msg := &big{}
+		r.Send(ref, msg)
+		return weak.Make(msg)
+	}()
 	until(t, "failure", func() bool { return r.Counters().Restarts == 1 })
 	until(t, "collection", func() bool { stdruntime.GC(); return w.Value() == nil })
 }

@@ -39,7 +39,8 @@ func TestBackoff(t *testing.T) {
 	}{
 		{"default", runtime.Policy{}, noJitter, ms(100, 200, 400, 800, 1600, 3200, 6400, 10000)},
 		{
-			"jitter within the cap", runtime.Policy{MaxRestarts: 3, MinBackoff: time.Second, MaxBackoff: 3 * time.Second},
+			"jitter within the cap",
+			runtime.Policy{MaxRestarts: 3, MinBackoff: time.Second, MaxBackoff: 3 * time.Second},
 			func(d time.Duration) time.Duration { return d / 4 },
 			ms(1250, 2500, 3000),
 		},

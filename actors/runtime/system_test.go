@@ -156,7 +156,7 @@ func TestGo(t *testing.T) {
 	s.Go("bad", func() { panic("boom") })
 	s.Go("fault", func() { // a fault on memory is a panic like any other
 		var p *int
-		*p = 1
+		*p = 1 //nolint:govet // the fault is what is tested
 	})
 	until(t, "events", func() bool { return len(s.Events()) == 2 })
 	for _, ev := range s.Events() {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,9 +64,9 @@ target "iqn.2026-11.com.example:elsewhere" {
 	p.waitFor(san)
 
 	read := []string{"bench", "--count", "20", "--ramp", "0s", "--no-progress"}
-	writes := append(read[:len(read):len(read)], "--mode", "randwrite", "--overwrite")
+	writes := append(slices.Clip(read), "--mode", "randwrite", "--overwrite")
 	chap := []string{"--chap-user", "joe", "--chap-secret-file", user}
-	mutual := append(chap[:len(chap):len(chap)], "--target-chap-user", "iserd", "--target-chap-secret-file")
+	mutual := append(slices.Clip(chap), "--target-chap-user", "iserd", "--target-chap-secret-file")
 	as := func(name string) []string { return []string{"--initiator-name", "iqn.2026-11.com.example:" + name} }
 	tests := []struct {
 		name string
@@ -74,9 +75,9 @@ target "iqn.2026-11.com.example:elsewhere" {
 		more []string
 		url  string
 	}{
-		{"mutual CHAP", true, read, append(mutual[:len(mutual):len(mutual)], own), lan + "/iqn.2026-11.com.example:mutual/0"},
-		{"mutual CHAP, other portal", true, read, append(mutual[:len(mutual):len(mutual)], own), san + "/iqn.2026-11.com.example:mutual/0"},
-		{"the target's secret is another", false, read, append(mutual[:len(mutual):len(mutual)], user), lan + "/iqn.2026-11.com.example:mutual/0"},
+		{"mutual CHAP", true, read, append(slices.Clip(mutual), own), lan + "/iqn.2026-11.com.example:mutual/0"},
+		{"mutual CHAP, other portal", true, read, append(slices.Clip(mutual), own), san + "/iqn.2026-11.com.example:mutual/0"},
+		{"the target's secret is another", false, read, append(slices.Clip(mutual), user), lan + "/iqn.2026-11.com.example:mutual/0"},
 		{"the target is not asked", false, read, chap, lan + "/iqn.2026-11.com.example:mutual/0"},
 		{"writer writes", true, writes, as("writer"), san + "/iqn.2026-11.com.example:views/0"},
 		{"reader reads", true, read, as("reader"), san + "/iqn.2026-11.com.example:views/5"},
@@ -90,7 +91,7 @@ target "iqn.2026-11.com.example:elsewhere" {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			args := append(tt.args[:len(tt.args):len(tt.args)], tt.more...)
+			args := append(slices.Clip(tt.args), tt.more...)
 			out, code := command(t, append(args, "iscsi://"+tt.url)...)
 			want := "0"
 			if !tt.ok {

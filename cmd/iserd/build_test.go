@@ -38,7 +38,8 @@ func TestView(t *testing.T) {
 		{"everything", config.Initiator{}, iserd.View{}},
 		{"read-only, own numbers", config.Initiator{ReadOnly: []uint16{3, 1}}, iserd.View{ReadOnly: []uint16{1, 3}}},
 		{
-			"read-only, mapped", config.Initiator{LUNs: map[uint16]uint16{0: 7, 1: 8}, ReadOnly: []uint16{1}},
+			"read-only, mapped",
+			config.Initiator{LUNs: map[uint16]uint16{0: 7, 1: 8}, ReadOnly: []uint16{1}},
 			iserd.View{LUNs: map[uint16]uint16{0: 7, 1: 8}, ReadOnly: []uint16{8}},
 		},
 	}
@@ -185,7 +186,7 @@ func TestRule(t *testing.T) {
 		"transient": luns.ErrTransient, "offline": luns.ErrOffline,
 	} {
 		r, err := rule(&config.FaultFilter{Operations: []string{"read", "flush"}, Error: name, Rate: 0.5})
-		if err != nil || r.Err != want || r.Ops != filter.Read|filter.Flush {
+		if err != nil || !errors.Is(r.Err, want) || r.Ops != filter.Read|filter.Flush {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
 	}

@@ -26,7 +26,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	cmd, err := root.ExecuteC()
 	if err != nil && !started {
 		// Nothing ran: the mistake is in the command line.
-		err = usageError(fmt.Errorf("%w\nRun '%s --help' for usage.", err, cmd.CommandPath()))
+		err = usageError(fmt.Errorf("%w\nRun '%s --help' for usage", err, cmd.CommandPath()))
 	}
 	if err != nil && err.Error() != "" {
 		// Errors of the library have the prefix already.

@@ -21,8 +21,7 @@ import (
 
 // exitCodeOf returns the exit code that err tells, as text.
 func exitCodeOf(err error) string {
-	var e *exec.ExitError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
 		return strconv.Itoa(e.ExitCode())
 	}
 	return err.Error()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -75,14 +76,15 @@ func users(rdev uint64) string {
 	if len(holders) == 0 {
 		return " (mounted, or open in another program)"
 	}
-	text := " by "
+	var text strings.Builder
+	text.WriteString(" by ")
 	for i, h := range holders {
 		if i > 0 {
-			text += ", "
+			text.WriteString(", ")
 		}
-		text += filepath.Base(h)
+		text.WriteString(filepath.Base(h))
 	}
-	return text
+	return text.String()
 }
 
 // configure asks the device and sysfs for its properties.

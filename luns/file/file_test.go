@@ -20,7 +20,7 @@ import (
 // ramDir returns a directory on tmpfs.
 func ramDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "iserd-file-test-*")
+	dir, err := os.MkdirTemp("/dev/shm", "iserd-file-test-*") //nolint:usetesting // it has to be on tmpfs
 	if err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatalf("needs /dev/shm: %v", err)

@@ -120,18 +120,18 @@ func step(t *testing.T, p *peer, head string, pairs []string) login.Reply {
 	var f flags
 	for word := range strings.FieldsSeq(head) {
 		k, v, _ := strings.Cut(word, "=")
-		switch {
-		case k == "admit":
+		switch k {
+		case "admit":
 			return p.note(p.m.Admitted(5))
-		case k == "refuse":
+		case "refuse":
 			return p.note(p.m.Refuse(&login.Refusal{Status: pdu.LoginServiceUnavailable, Reason: "draining"}))
-		case k == "CSG":
+		case "CSG":
 			f.csg = pdu.Stage(v[0] - '0')
-		case k == "NSG":
+		case "NSG":
 			f.next = pdu.Stage(v[0] - '0')
-		case k == "C":
+		case "C":
 			f.more = true
-		case k == "TSIH":
+		case "TSIH":
 			p.req.TSIH = uint16(v[0] - '0')
 		default:
 			t.Fatalf("request %q", word)

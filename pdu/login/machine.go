@@ -28,16 +28,16 @@ const (
 type State uint8
 
 const (
-	// Continue: send the response and wait for the next Login Request.
+	// Continue means: send the response and wait for the next Login Request.
 	Continue State = iota
-	// Admit: everything is negotiated and the initiator asks for
+	// Admit means: everything is negotiated and the initiator asks for
 	// FullFeaturePhase. There is nothing to send yet: admit the session, then
 	// call exactly one of Admitted and Refuse.
 	Admit
-	// FullFeature: send the response; the connection is in FullFeaturePhase
+	// FullFeature means: send the response; the connection is in FullFeaturePhase
 	// after it.
 	FullFeature
-	// Failed: send the response if Send says so, then close the connection.
+	// Failed means: send the response if Send says so, then close the connection.
 	Failed
 )
 

@@ -170,6 +170,7 @@ func (m *Machine) identify(req *pdu.LoginRequest, list []offered) ([]byte, *Refu
 			id.TargetName = o.value
 		case keySessionType:
 			sessionType = o.value
+		default:
 		}
 	}
 	id.Discovery = sessionType == discovery

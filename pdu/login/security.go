@@ -73,6 +73,7 @@ func (m *Machine) authenticate(dst []byte, k *securityKeys, transit bool) ([]byt
 		return m.challengeInitiator(dst, k, chapKeys)
 	case authChallenged:
 		return m.verifyInitiator(dst, k, chapKeys)
+	default:
 	}
 	if len(chapKeys) != 0 {
 		return nil, refuse(pdu.LoginInitiatorError, "%s without a CHAP exchange under way", keyTable[chapKeys[0]].name)

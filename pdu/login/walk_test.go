@@ -3,6 +3,7 @@ package login_test
 import (
 	"flag"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/iserd/iserd/pdu"
@@ -114,7 +115,7 @@ type walk struct {
 // extend tries every symbol after path, which the machine survives.
 func (w *walk) extend(path []symbol, depth int) {
 	for _, s := range w.all {
-		next := append(path[:len(path):len(path)], s)
+		next := append(slices.Clip(path), s)
 		w.sequences++
 		r := w.run(next)
 		if depth > 1 && r.State == login.Continue {

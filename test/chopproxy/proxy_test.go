@@ -106,10 +106,10 @@ func TestCutAt(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, err := io.ReadAll(c)
-			if how == chopproxy.ErrClose && (err != nil && !errors.Is(err, syscall.ECONNRESET) || len(got) != 100) {
+			if errors.Is(how, chopproxy.ErrClose) && (err != nil && !errors.Is(err, syscall.ECONNRESET) || len(got) != 100) {
 				t.Errorf("%d bytes, %v", len(got), err)
 			}
-			if how == chopproxy.ErrReset && (!errors.Is(err, syscall.ECONNRESET) || len(got) > 100) {
+			if errors.Is(how, chopproxy.ErrReset) && (!errors.Is(err, syscall.ECONNRESET) || len(got) > 100) {
 				t.Errorf("%d bytes, %v", len(got), err)
 			}
 		})

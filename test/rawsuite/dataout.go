@@ -15,9 +15,9 @@ func (s *suite) solicited(t *testing.T) *raw {
 }
 
 // askedFor starts a write of data and returns its command and first R2T.
-func (x *raw) askedFor(lba int, n int) (*pdu.SCSICommand, pdu.R2T) {
+func (x *raw) askedFor(n int) (*pdu.SCSICommand, pdu.R2T) {
 	x.t.Helper()
-	c := x.writeCommand(lba, n, 0)
+	c := x.writeCommand(scratchLBA, n, 0)
 	x.send(c, nil)
 	p := x.mustRead()
 	var r pdu.R2T
@@ -53,7 +53,7 @@ func (s *suite) testDataOut(t *testing.T) {
 				t.Fatal(err)
 			}
 			x := s.solicited(t)
-			c, r := x.askedFor(scratchLBA, n)
+			c, r := x.askedFor(n)
 			d := x.dataOut(c, r, n)
 			tt.wrong(&d)
 			x.send(&d, data[:d.DataLen])
@@ -82,7 +82,7 @@ func (s *suite) tooMuchDataOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := s.solicited(t)
-	c, r := x.askedFor(scratchLBA, n)
+	c, r := x.askedFor(n)
 	d := x.dataOut(c, r, 2*n)
 	x.send(&d, pattern("dataout", "new", 2*n))
 	if o := x.outcome(); o.good(c.InitiatorTaskTag) {
@@ -97,7 +97,7 @@ func (s *suite) pieces(t *testing.T, size int) {
 	const n = 4096
 	data := pattern("dataout", "pieces", n)
 	x := s.solicited(t)
-	c, r := x.askedFor(scratchLBA, n)
+	c, r := x.askedFor(n)
 	for off, i := 0, uint32(0); off < n; i++ {
 		l := min(n-off, size)
 		d := x.dataOut(c, r, l)

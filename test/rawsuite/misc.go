@@ -267,8 +267,7 @@ func (s *suite) flipped(t *testing.T, addr string, data []byte) {
 		}
 	}
 	if err := s.write(t, x, scratchLBA, data); err != nil {
-		var refused *initiator.StatusError
-		if errors.As(err, &refused) {
+		if _, ok := errors.AsType[*initiator.StatusError](err); ok {
 			t.Logf("write: %v", err)
 		}
 		return

@@ -48,7 +48,7 @@ func (s *suite) abortWaiting(t *testing.T, fn pdu.TMFunction) {
 		t.Fatal(err)
 	}
 	x := s.solicited(t)
-	c, r := x.askedFor(scratchLBA, n)
+	c, r := x.askedFor(n)
 	ref := c.InitiatorTaskTag
 	if fn != pdu.AbortTask {
 		ref = pdu.ReservedTag

@@ -69,8 +69,8 @@ func TestCrash(t *testing.T) {
 		}
 		for range 200 {
 			i, v := rng.IntN(sectors), byte(rng.IntN(256))
-			switch op := rng.IntN(50); {
-			case op == 0:
+			switch op := rng.IntN(50); op {
+			case 0:
 				if err := b.Flush(t.Context()); err != nil {
 					t.Fatal(err)
 				}

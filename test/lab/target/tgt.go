@@ -2,6 +2,7 @@ package target
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,9 +52,7 @@ func (p tgt) configure(d *Daemon) error {
 		}
 	}
 	session := map[string]string{"HeaderDigest": "CRC32C,None", "DataDigest": "CRC32C,None", "InitialR2T": "No", "ImmediateData": "Yes"}
-	for k, v := range d.Session {
-		session[k] = v
-	}
+	maps.Copy(session, d.Session)
 	for k, v := range session {
 		steps = append(steps, []string{"--op", "update", "--mode", "target", "--tid", "1", "-n", k, "-v", v})
 	}
