@@ -29,6 +29,9 @@ type Listener struct {
 
 var _ verbs.Listener = (*Listener)(nil)
 
+// kernelBacklog is how many connections may wait to be accepted.
+const kernelBacklog = 1024
+
 func (l *Listener) listen(sa unix.Sockaddr) error {
 	_ = unix.SetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	if sa6, ok := sa.(*unix.SockaddrInet6); ok && sa6.Addr == [16]byte{} {
@@ -37,7 +40,9 @@ func (l *Listener) listen(sa unix.Sockaddr) error {
 	if err := unix.Bind(l.fd, sa); err != nil {
 		return err
 	}
-	if err := unix.Listen(l.fd, l.backlog); err != nil {
+	// What is beyond the backlog waits in the kernel: a full queue there would
+	// cost the peer a second.
+	if err := unix.Listen(l.fd, max(l.backlog, kernelBacklog)); err != nil {
 		return err
 	}
 	l.addr = localAddr(l.fd)

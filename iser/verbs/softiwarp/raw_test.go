@@ -1,6 +1,7 @@
 package softiwarp
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -189,10 +190,8 @@ func (v *victim) guard() (mr *MR, check func()) {
 	mr = v.register(v.mem[guardLo:guardHi], verbs.AccessLocalWrite|verbs.AccessRemoteWrite|verbs.AccessRemoteRead)
 	return mr, func() {
 		v.t.Helper()
-		for i := range want {
-			if (i < guardLo || i >= guardHi) && v.mem[i] != want[i] {
-				v.t.Fatalf("byte %#x outside the region has changed", i)
-			}
+		if !bytes.Equal(v.mem[:guardLo], want[:guardLo]) || !bytes.Equal(v.mem[guardHi:], want[guardHi:]) {
+			v.t.Fatal("memory outside the region has changed")
 		}
 	}
 }
@@ -211,6 +210,8 @@ func (v *victim) ended() {
 
 func (v *victim) alive() {
 	v.t.Helper()
+	for v.poll() > 0 {
+	}
 	v.take()
 	if _, err := v.witnessQ.PostRecv([]verbs.RecvWR{{ID: 99, SG: v.sge(0, 0)}}); err != nil {
 		v.t.Fatal(err)
