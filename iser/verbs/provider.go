@@ -63,7 +63,11 @@ type Device interface {
 	// the sum of the work requests that they can hold.
 	NewCQ(depth int) (CQ, error)
 	// NextEvent waits for the next asynchronous event. It returns ctx's error,
-	// or an error that wraps ErrClosed after the provider's Close.
+	// or an error that wraps ErrClosed after the provider's Close, and when a
+	// device that was removed has been let go of. After DeviceFatal all that
+	// was made from the device is to be closed at once: the system may wait
+	// for that. Somebody should wait for the events of every device listed,
+	// used or not: a device that is not known to be gone stays open.
 	NextEvent(ctx context.Context) (DeviceEvent, error)
 }
 

@@ -65,18 +65,19 @@ func TestVerbs(t *testing.T) {
 				Kernel:  kernel,
 				Share:   share,
 				Timeout: 6 * time.Minute,
-				Env:     map[string]string{"ISERD_VERBS_TARGET": "10.98.0.1", "ISERD_VERBS_INITIATOR": "10.98.0.2"},
+				Env:     map[string]string{"ISERD_VERBS_TARGET": "10.98.0.1", "ISERD_VERBS_INITIATOR": "10.98.0.2", "ISERD_VERBS_NETDEV": "wire0"},
 				Script: `
 					rxe_up $ISERD_VERBS_TARGET $ISERD_VERBS_INITIATOR
 					/lab/native.test -test.v -test.timeout 4m -test.run TestVerbs
-					rxe_counters`,
+					rxe_counters
+					/lab/native.test -test.v -test.timeout 50s -test.run TestRemoval`,
 			})
 			if bad := r.Trouble(); len(bad) > 0 {
 				t.Errorf("kernel: %q", bad)
 			}
 			passed := strings.Count(r.Output, "--- PASS: TestVerbs/")
 			t.Log(strconv.Itoa(passed) + " tests of the suite passed")
-			if passed < 25 || !strings.Contains(r.Output, "\nPASS") {
+			if passed < 25 || !strings.Contains(r.Output, "--- PASS: TestRemoval ") {
 				t.Error("the suite did not run")
 			}
 		})

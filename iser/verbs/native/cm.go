@@ -223,11 +223,7 @@ func (l *listener) open(at netip.AddrPort, backlog int) error {
 	}
 	err := errno(C.vs_bind_listen(lib, l.id, unsafe.Pointer(&sa), C.int(backlog)))
 	if err == nil && !at.Addr().IsUnspecified() {
-		if l.d = l.c.p.device(l.id.verbs); l.d == nil {
-			err = syscall.ENODEV
-		} else if err = l.d.hold(); err != nil {
-			l.d = nil
-		}
+		l.d, err = l.c.p.hold(l.id)
 	}
 	if err != nil {
 		C.vs_id_destroy(lib, l.id)

@@ -32,16 +32,25 @@ type conn struct {
 	qp *qp                // nil before NewQP
 }
 
-// newConn takes id, unless it fails.
-func (c *cm) newConn(id *C.struct_vs_cm_id) (*conn, error) {
+// hold returns the device that id is bound to, held.
+func (p *Provider) hold(id *C.struct_vs_cm_id) (*device, error) {
 	if id.verbs == nil {
 		return nil, verbs.ErrNoDevice
 	}
-	d := c.p.device(id.verbs)
-	if d == nil {
-		return nil, verbs.ErrNoDevice
+	d, err := p.device(id.verbs)
+	if err == nil {
+		err = d.hold()
 	}
-	if err := d.hold(); err != nil {
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// newConn takes id, unless it fails.
+func (c *cm) newConn(id *C.struct_vs_cm_id) (*conn, error) {
+	d, err := c.p.hold(id)
+	if err != nil {
 		return nil, err
 	}
 	n := &conn{c: c, d: d, id: id, local: sourceAddr(id), peer: destinationAddr(id)}
@@ -127,9 +136,12 @@ func (n *conn) CommEst() error {
 // Disconnect ends the connection.
 func (n *conn) Disconnect() error {
 	err := n.do("disconnect", func() C.int { return C.vs_disconnect(n.d.p.lib, n.id) })
-	// What the kernel says of a connection that is not, or no longer, there.
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTCONN) {
-		return nil
+	// What the kernel says of a connection, or a device, that is not, or no
+	// longer, there.
+	for _, no := range []syscall.Errno{syscall.EINVAL, syscall.ENOTCONN, syscall.ENXIO, syscall.ENODEV} {
+		if errors.Is(err, no) {
+			return nil
+		}
 	}
 	return err
 }

@@ -11,9 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"github.com/iserd/iserd/iser/verbs"
@@ -31,6 +34,7 @@ type device struct {
 	p     *Provider
 	ctx   *C.struct_vs_context
 	name  string
+	sysfs string // exists while the device does
 	caps  verbs.Caps
 	ports int
 	async *eventFile
@@ -38,12 +42,26 @@ type device struct {
 	// invFlags are the completion flags that mean WCWithInv.
 	invFlags C.uint32_t
 
-	mu   sync.Mutex
-	gone bool
-	refs int
-	pd   *C.struct_vs_pd // nil before it is needed
-	cqs  map[*C.struct_vs_cq]*cq
+	// get keeps NextEvent's look at ctx apart from free.
+	get   sync.Mutex
+	freed bool
+	told  bool // NextEvent has returned DeviceFatal; it alone uses this
+
+	mu    sync.Mutex
+	ended end
+	refs  int
+	pd    *C.struct_vs_pd // nil before it is needed
+	cqs   map[*C.struct_vs_cq]*cq
 }
+
+// end says that a device is not listed any more, and why.
+type end int
+
+const (
+	listed     end = iota
+	superseded     // the libraries have opened the adapter anew
+	removed        // the adapter is gone
+)
 
 // newDevice takes a reference to ctx, unless it fails.
 func newDevice(p *Provider, ctx *C.struct_vs_context) (*device, error) {
@@ -51,6 +69,7 @@ func newDevice(p *Provider, ctx *C.struct_vs_context) (*device, error) {
 	if err := d.query(); err != nil {
 		return nil, fmt.Errorf("native: %s: %w", d.name, err)
 	}
+	d.sysfs = filepath.Join(systemRoot, "sys/class/infiniband_verbs", C.GoString(C.vs_device_uverbs(ctx)))
 	async, err := newEventFile(int(ctx.async_fd), d.name)
 	if err != nil {
 		return nil, fmt.Errorf("native: %s: %w", d.name, err)
@@ -149,24 +168,30 @@ func (d *device) Ports() ([]verbs.Port, error) {
 	return out, nil
 }
 
-// dead reports whether the device was removed.
-func (d *device) dead() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.gone
+// present reports whether the kernel has the adapter still.
+func (d *device) present() bool {
+	_, err := os.Stat(d.sysfs)
+	return err == nil
 }
 
-// die marks the device as removed and reports whether nothing uses it.
-func (d *device) die() bool {
+// usable reports whether the device is to be listed.
+func (d *device) usable() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.gone = true
+	return d.ended == listed
+}
+
+// end marks the device and reports whether nothing uses it.
+func (d *device) end(why end) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = max(d.ended, why)
 	return d.refs == 0
 }
 
-// removed is die for those who do not hold Provider.mu.
+// removed is end for those who do not hold Provider.mu.
 func (d *device) removed() {
-	if d.die() {
+	if d.end(removed) {
 		d.p.mu.Lock()
 		d.p.forget(d)
 		d.p.mu.Unlock()
@@ -177,7 +202,7 @@ func (d *device) removed() {
 func (d *device) hold() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.gone {
+	if d.ended == removed {
 		return fmt.Errorf("native: %s: %w: removed", d.name, verbs.ErrNoDevice)
 	}
 	if d.pd == nil {
@@ -194,7 +219,7 @@ func (d *device) hold() error {
 func (d *device) put() {
 	d.mu.Lock()
 	d.refs--
-	last := d.refs == 0 && d.gone
+	last := d.refs == 0 && d.ended != listed
 	d.mu.Unlock()
 	if last {
 		d.p.mu.Lock()
@@ -206,22 +231,56 @@ func (d *device) put() {
 // free gives back what the device holds. Nobody else knows it any more.
 func (d *device) free() {
 	d.async.close()
+	d.get.Lock()
+	defer d.get.Unlock()
+	d.freed = true
 	if d.pd != nil {
 		C.vs_dealloc_pd(d.p.lib, d.pd)
 	}
+	if !d.present() {
+		C.vs_device_let_go(d.ctx)
+	}
 	C.vs_device_put(d.p.lib, d.ctx)
 }
+
+// lookAgain is how often NextEvent looks whether the device is still there:
+// not every driver says when it goes (soft-RoCE of Linux 6.1 does not).
+const lookAgain = time.Second
 
 // NextEvent waits for the next asynchronous event.
 func (d *device) NextEvent(ctx context.Context) (verbs.DeviceEvent, error) {
 	ev := (*C.struct_vs_event)(C.calloc(1, C.sizeof_struct_vs_event))
 	defer C.free(pointer(ev))
-	err := d.async.wait(ctx, func() error {
+	for {
+		err := d.event(ctx, ev)
+		if err == nil {
+			return d.convert(ev), nil
+		}
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return verbs.DeviceEvent{}, fmt.Errorf("native: %s: %w", d.name, err)
+		}
+		if !d.told && !d.present() {
+			ev._type = C.int(verbs.DeviceFatal)
+			return d.convert(ev), nil
+		}
+	}
+}
+
+// event waits for an event until it is time to look again.
+func (d *device) event(ctx context.Context, ev *C.struct_vs_event) error {
+	ctx, cancel := context.WithTimeout(ctx, lookAgain)
+	defer cancel()
+	return d.async.wait(ctx, func() error {
+		d.get.Lock()
+		defer d.get.Unlock()
+		if d.freed {
+			return verbs.ErrClosed
+		}
 		return errno(C.vs_async_event(d.p.lib, d.ctx, ev))
 	})
-	if err != nil {
-		return verbs.DeviceEvent{}, fmt.Errorf("native: %s: %w", d.name, err)
-	}
+}
+
+func (d *device) convert(ev *C.struct_vs_event) verbs.DeviceEvent {
 	out := verbs.DeviceEvent{Kind: verbs.DeviceEventKind(ev._type), Port: int(ev.port), QPN: uint32(ev.qp_num)}
 	if ev.cq != nil {
 		d.mu.Lock()
@@ -231,9 +290,10 @@ func (d *device) NextEvent(ctx context.Context) (verbs.DeviceEvent, error) {
 		d.mu.Unlock()
 	}
 	if out.Kind == verbs.DeviceFatal {
+		d.told = true
 		d.removed()
 	}
-	return out, nil
+	return out
 }
 
 // mr is registered memory.

@@ -99,6 +99,20 @@ func TestSysfsPort(t *testing.T) {
 	}
 }
 
+func TestSettled(t *testing.T) {
+	both := map[string]string{
+		"sys/class/infiniband/x0/a": "", "sys/class/infiniband/x1/a": "",
+		"sys/class/infiniband_verbs/uverbs0/ibdev": "x0\n", "sys/class/infiniband_verbs/uverbs1/ibdev": "x1\n",
+	}
+	if !settled(tree(t, both)) || !settled(tree(t, nil)) {
+		t.Error("not settled with a file for each device")
+	}
+	delete(both, "sys/class/infiniband_verbs/uverbs0/ibdev")
+	if settled(tree(t, both)) {
+		t.Error("settled without a file for x0")
+	}
+}
+
 func TestDiagnose(t *testing.T) {
 	tests := []struct {
 		name  string

@@ -76,7 +76,7 @@ func (p *Provider) Devices() ([]verbs.Device, error) {
 	cause := p.refresh()
 	var out []verbs.Device
 	for _, d := range slices.SortedFunc(maps.Values(p.devices), func(a, b *device) int { return strings.Compare(a.name, b.name) }) {
-		if !d.dead() {
+		if d.usable() {
 			out = append(out, d)
 		}
 	}
@@ -88,16 +88,22 @@ func (p *Provider) Devices() ([]verbs.Device, error) {
 
 // refresh makes p.devices what the libraries know now. p.mu is held.
 func (p *Provider) refresh() error {
+	for _, d := range p.devices {
+		if !d.present() && d.end(removed) {
+			p.forget(d)
+		}
+	}
+	if len(p.devices) > 0 && !settled(systemRoot) {
+		return nil
+	}
 	list := (*[maxDevices]*C.struct_vs_context)(C.calloc(maxDevices, C.size_t(sizePointer)))
 	defer C.free(pointer(list))
 	n := C.vs_devices(p.lib, &list[0], maxDevices)
-	var err error
 	if n < 0 {
-		n, err = 0, errno(n)
+		return errno(n)
 	}
-	there := make(map[*C.struct_vs_context]bool)
+	var err error
 	for _, ctx := range list[:n] {
-		there[ctx] = true
 		if p.devices[ctx] != nil {
 			C.vs_device_put(p.lib, ctx) // one reference is enough
 			continue
@@ -108,27 +114,37 @@ func (p *Provider) refresh() error {
 			err = derr
 			continue
 		}
+		p.supersede(d)
 		p.devices[ctx] = d
-	}
-	for ctx, d := range p.devices {
-		if !there[ctx] && d.die() {
-			p.forget(d)
-		}
 	}
 	return err
 }
 
-// device is the device that ctx, of an id, stands for.
-func (p *Provider) device(ctx *C.struct_vs_context) *device {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.devices[ctx] == nil {
-		_ = p.refresh() // came after the last look
+// supersede retires the device that d, which the libraries have opened anew,
+// is another opening of. What was made from it goes on working.
+func (p *Provider) supersede(d *device) {
+	for _, old := range p.devices {
+		if old.sysfs == d.sysfs && old.end(superseded) {
+			p.forget(old)
+		}
 	}
-	return p.devices[ctx]
 }
 
-// forget frees a device that is dead and that nothing uses. p.mu is held.
+// device is the device that ctx, of an id, stands for.
+func (p *Provider) device(ctx *C.struct_vs_context) (*device, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if d := p.devices[ctx]; d != nil {
+		return d, nil
+	}
+	err := p.refresh() // came after the last look
+	if d := p.devices[ctx]; d != nil {
+		return d, nil
+	}
+	return nil, errors.Join(verbs.ErrNoDevice, err)
+}
+
+// forget frees a device that has ended and that nothing uses. p.mu is held.
 func (p *Provider) forget(d *device) {
 	if p.devices[d.ctx] != d {
 		return
@@ -143,7 +159,7 @@ func (p *Provider) Close() error {
 	defer p.mu.Unlock()
 	var errs []error
 	for _, d := range p.devices {
-		if !d.die() {
+		if !d.end(removed) {
 			errs = append(errs, fmt.Errorf("native: %s is in use", d.name))
 			continue
 		}

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 // Every function of the libraries, with its symbol version: result, name,
 // arguments.
@@ -136,6 +137,21 @@ int vs_device_put(struct vs_lib *l, struct vs_context *ctx)
 	return 0;
 }
 
+// The kernel waits with the removal of some devices (soft-RoCE) until nobody
+// has them open, and librdmacm never closes the last one. Closing the context
+// would leave it with a pointer to nothing; other files under its descriptors
+// do no harm: its calls fail.
+void vs_device_let_go(struct vs_context *ctx)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0)
+		return;
+	dup3(null, ctx->async_fd, O_CLOEXEC);
+	dup3(null, ctx->cmd_fd, O_CLOEXEC);
+	close(null);
+}
+
 int vs_devices(struct vs_lib *l, struct vs_context **out, int max)
 {
 	int i, n = 0;
@@ -156,6 +172,8 @@ int vs_devices(struct vs_lib *l, struct vs_context **out, int max)
 }
 
 const char *vs_device_name(struct vs_context *ctx) { return (char *)ctx->device + VS_DEVICE_NAME; }
+
+const char *vs_device_uverbs(struct vs_context *ctx) { return (char *)ctx->device + VS_DEVICE_DEV_NAME; }
 
 int vs_device_transport(struct vs_context *ctx)
 {

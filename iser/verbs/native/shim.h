@@ -19,7 +19,9 @@ struct vs_lib *vs_load(char *why, int size);
 // vs_device_put. It returns how many there are, at most max.
 int vs_devices(struct vs_lib *l, struct vs_context **out, int max);
 int vs_device_put(struct vs_lib *l, struct vs_context *ctx);
+void vs_device_let_go(struct vs_context *ctx);
 const char *vs_device_name(struct vs_context *ctx);
+const char *vs_device_uverbs(struct vs_context *ctx);
 int vs_device_transport(struct vs_context *ctx);
 int vs_query_device(struct vs_lib *l, struct vs_context *ctx, struct vs_device_attr *attr);
 int vs_query_port(struct vs_lib *l, struct vs_context *ctx, int port, struct vs_port_attr *attr);

@@ -48,6 +48,23 @@ func sysfsPort(root, name string, transport verbs.Transport, p *verbs.Port) {
 	slices.SortFunc(p.GIDs, func(a, b verbs.GID) int { return a.Index - b.Index })
 }
 
+// settled reports whether each of the kernel's devices has the file that user
+// space opens. One that has not is about to come or to go; libibverbs (44),
+// asked for its list at that time, takes all devices for new ones.
+func settled(root string) bool {
+	open := make(map[string]bool)
+	files, _ := filepath.Glob(filepath.Join(root, "sys/class/infiniband_verbs/*/ibdev"))
+	for _, f := range files {
+		open[readLine(f)] = true
+	}
+	for _, name := range kernelDevices(root) {
+		if !open[name] {
+			return false
+		}
+	}
+	return true
+}
+
 // readLine is the first line of a file, "" when it cannot be read.
 func readLine(path string) string {
 	b, err := os.ReadFile(path)

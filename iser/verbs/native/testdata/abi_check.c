@@ -29,6 +29,7 @@ OP(VS_OP_POST_RECV, post_recv);
 VALUE(VS_DEVICE_TRANSPORT, offsetof(struct ibv_device, transport_type));
 VALUE(VS_DEVICE_NAME, offsetof(struct ibv_device, name));
 VALUE(VS_DEVICE_NAME_MAX, sizeof(((struct ibv_device *)0)->name));
+VALUE(VS_DEVICE_DEV_NAME, offsetof(struct ibv_device, dev_name));
 #define BEFORE(f) ((long)offsetof(struct verbs_context, f) - (long)offsetof(struct verbs_context, context))
 VALUE(VS_EX_SIZE, BEFORE(sz));
 VALUE(VS_EX_QUERY_DEVICE, BEFORE(query_device_ex));
