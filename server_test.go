@@ -180,3 +180,18 @@ func TestNoRangeLockLeak(t *testing.T) {
 		t.Fatalf("WRITE after them: %v %+v", err, r)
 	}
 }
+
+// TestColdReset: the answer comes before the connection is dropped, and other
+// sessions of the target are dropped too.
+func TestColdReset(t *testing.T) {
+	_, addr := start(t)
+	for range 20 {
+		s, other := connect(t, addr, nil), connect(t, addr, nil)
+		r, err := s.TaskManagement(t.Context(), pdu.TargetColdReset, 0, nil)
+		if err != nil || r != pdu.FunctionComplete {
+			t.Fatalf("TARGET COLD RESET: %v %v", r, err)
+		}
+		<-s.Done()
+		<-other.Done()
+	}
+}

@@ -63,6 +63,7 @@ type (
 	managed struct {
 		m        *iscsi.Management
 		response pdu.TMResponse
+		last     bool // the connection ends with the answer
 	}
 	manageTimeout struct{ m *iscsi.Management }
 	abortTasks    struct {
@@ -92,6 +93,9 @@ func (a *connActor) serve(pump *runtime.Pump) {
 		a.n.log.Debug("connection ended", "peer", a.peer, "reason", err)
 	}
 }
+
+// errReset ends a connection after a TARGET COLD RESET.
+var errReset = errors.New("target cold reset")
 
 // ordinary tells how peers end connections from what an operator should know.
 func ordinary(err error) bool {
@@ -141,6 +145,9 @@ func (a *connActor) control(msg any) {
 		a.over(a.engine.Refused(m.why))
 	case managed:
 		a.engine.Managed(m.m, m.response)
+		if m.last {
+			a.over(errReset)
+		}
 	case manageTimeout:
 		a.engine.Managed(m.m, pdu.FunctionRejected)
 	case abortTasks:

@@ -78,10 +78,12 @@ func (a *targetActor) settle(ctx runtime.Context, f *function) {
 			p.Reset()
 		}
 	}
-	ctx.Send(f.conn, managed{m: f.m, response: pdu.FunctionComplete})
-	if f.m.Function == pdu.TargetColdReset {
-		// RFC 7143 §11.5.1: a cold reset ends in dropping all connections.
-		for ref := range a.bySess {
+	// RFC 7143 §11.5.1: a cold reset ends in dropping all connections, that of
+	// the requester after its answer.
+	cold := f.m.Function == pdu.TargetColdReset
+	ctx.Send(f.conn, managed{m: f.m, response: pdu.FunctionComplete, last: cold})
+	for ref, e := range a.bySess {
+		if cold && e.conn != f.conn {
 			ctx.Send(ref, endSession{why: "target cold reset"})
 		}
 	}
