@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -103,17 +104,18 @@ func read(t testing.TB, name string) string {
 	return string(b)
 }
 
-// BuildTest compiles the tests of a package of this repository, with cgo, to
-// the file out.
-func BuildTest(t testing.TB, out, pkg string) {
+// BuildTest compiles the tests of a package of this repository, with cgo and
+// these flags, to the file out.
+func BuildTest(t testing.TB, out, pkg string, flags ...string) {
 	t.Helper()
-	gobuild(t, "test", "-c", "-o", out, pkg)
+	gobuild(t, slices.Concat([]string{"test", "-c", "-o", out}, flags, []string{pkg})...)
 }
 
-// Build compiles a program of this repository, with cgo, to the file out.
-func Build(t testing.TB, out, pkg string) {
+// Build compiles a program of this repository, with cgo and these flags, to
+// the file out.
+func Build(t testing.TB, out, pkg string, flags ...string) {
 	t.Helper()
-	gobuild(t, "build", "-o", out, pkg)
+	gobuild(t, slices.Concat([]string{"build", "-o", out}, flags, []string{pkg})...)
 }
 
 func gobuild(t testing.TB, args ...string) {

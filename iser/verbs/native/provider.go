@@ -146,7 +146,13 @@ func (p *Provider) device(ctx *C.struct_vs_context) (*device, error) {
 
 // forget frees a device that has ended and that nothing uses. p.mu is held.
 func (p *Provider) forget(d *device) {
-	if p.devices[d.ctx] != d {
+	d.mu.Lock()
+	idle := d.refs == 0
+	if idle {
+		d.ended = removed // nobody holds it from now on
+	}
+	d.mu.Unlock()
+	if !idle || p.devices[d.ctx] != d {
 		return
 	}
 	delete(p.devices, d.ctx)
