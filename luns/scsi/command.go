@@ -168,8 +168,7 @@ func (c *Command) Decode() bool {
 		if c.unitAttention() {
 			return false
 		}
-		c.Fail(IllegalRequest, InvalidOperationCode)
-		return false
+		return c.failUnknown()
 	}
 	c.op = op
 	valid := c.decodeCDB(op)

@@ -34,6 +34,17 @@ func (c *Command) failField(where fieldPlace, offset, bit int) bool {
 	return false
 }
 
+// failUnknown finishes a command that the unit does not have. It returns false,
+// for decoders. Of PERSISTENT RESERVE IN and OUT the operation codes are known
+// always, and it is the SERVICE ACTION that is not.
+func (c *Command) failUnknown() bool {
+	if len(c.CDB) >= 6 && (c.CDB[0] == 0x5E || c.CDB[0] == 0x5F) {
+		return c.failField(inCDB, 1, 4)
+	}
+	c.Fail(IllegalRequest, InvalidOperationCode)
+	return false
+}
+
 // failBackend finishes the command after an error of the backend.
 func (c *Command) failBackend(err error, a access) {
 	status, key, asc := backendSense(err, a)

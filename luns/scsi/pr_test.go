@@ -139,8 +139,8 @@ func TestPROutErrors(t *testing.T) {
 	bad("SPEC_I_PT of a registered nexus", 0, prOutCDB(register, 0, 28), append(prList(0xA, 0xA, 8), 0, 0, 0, 0), ill, cdbErr)
 	bad("PREEMPT of key 0", 0, prOutCDB(preempt, 1, 24), prList(0xA, 0, 0), ill, listErr)
 	bad("REPLACE LOST, nothing lost", 0, prOutCDB(replaceLost, 1, 24), prList(0, 0xA, 0), ill, cdbErr)
-	bad("service action 9", 0, prOutCDB(9, 1, 24), prList(0xA, 0, 0), ill, scsi.InvalidOperationCode)
-	bad("IN service action 4", 0, []byte{0x5E, 4, 0, 0, 0, 0, 0, 0, 8, 0}, nil, ill, scsi.InvalidOperationCode)
+	bad("service action 9", 0, prOutCDB(9, 1, 24), prList(0xA, 0, 0), ill, cdbErr)
+	bad("IN service action 4", 0, []byte{0x5E, 4, 0, 0, 0, 0, 0, 0, 8, 0}, nil, ill, cdbErr)
 	r.conflicts(0, preempt, 1, 0xA, 0xC) // no such key
 	r.conflicts(0, reserve, 1, 0xB, 0)   // the key of another nexus
 	r.conflicts(0, clearAll, 0, 0xB, 0)
