@@ -138,8 +138,7 @@ func (c *Conn) Accept(p verbs.ConnParam) error {
 	}
 	r := &c.request
 	reply := mpaFrame{reply: true, rev: r.rev, private: p.Private}
-	n := negotiated{crc: c.dev.cfg.CRC || r.flags&mpaCRC != 0, ird: int(p.ResponderResources), ord: int(p.InitiatorDepth),
-		ulpdu: c.ulpdu()}
+	n := negotiated{crc: c.dev.cfg.CRC || r.flags&mpaCRC != 0, ird: int(p.ResponderResources), ord: int(p.InitiatorDepth)}
 	if n.crc {
 		reply.flags |= mpaCRC
 	}

@@ -152,7 +152,7 @@ func fuzzQP(t *testing.T, e *end, crc bool) (*QP, int) {
 	q, err := newQP(c, verbs.QPConfig{SendCQ: e.cq, RecvCQ: e.cq, QPCap: testCap})
 	must(t, err)
 	c.qp = q
-	must(t, q.start(fds[0], negotiated{crc: crc, ird: 2, ord: 2, ulpdu: 1454}))
+	must(t, q.start(fds[0], negotiated{crc: crc, ird: 2, ord: 2}))
 	t.Cleanup(func() { _ = unix.Close(fds[0]) })
 	return q, fds[1]
 }

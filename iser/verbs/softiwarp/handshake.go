@@ -14,17 +14,17 @@ type negotiated struct {
 	crc      bool
 	rtr      rtr // what the active side sends first
 	ird, ord int
-	ulpdu    int
 }
 
-// ulpdu is the longest ULPDU to send on this path.
-func (c *Conn) ulpdu() int {
-	mss, err := unix.GetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG)
+// pathULPDU is the longest ULPDU to send on the path of socket fd, as it is
+// now.
+func (d *Device) pathULPDU(fd int) int {
+	mss, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG)
 	if err != nil {
 		mss = 0
 	}
 	n := ulpduFor(mss)
-	if limit := c.dev.cfg.MaxFPDU; limit > 0 {
+	if limit := d.cfg.MaxFPDU; limit > 0 {
 		n = min(n, max(limit-fpduLenLen-fpduCRCLen, minULPDU))
 	}
 	return n
@@ -224,7 +224,7 @@ func (c *Conn) replied() {
 // agree settles what the reply says, RFC 6581 section 6.
 func (c *Conn) agree(reply *mpaFrame) (negotiated, error) {
 	n := negotiated{active: true, crc: c.request.flags&mpaCRC != 0 || reply.flags&mpaCRC != 0,
-		ird: int(c.param.ResponderResources), ord: int(c.param.InitiatorDepth), ulpdu: c.ulpdu()}
+		ird: int(c.param.ResponderResources), ord: int(c.param.InitiatorDepth)}
 	if reply.flags&mpaMarkers != 0 {
 		return n, errMPAMarkers
 	}

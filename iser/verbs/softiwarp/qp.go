@@ -244,7 +244,6 @@ func (q *QP) start(fd int, n negotiated) error {
 		return errGone
 	}
 	q.fd, q.crc, q.ird, q.ord = fd, n.crc, n.ird, n.ord
-	q.tx.maxULPDU = n.ulpdu
 	q.tx.open = n.active
 	q.tx.respond(max(n.ird, 1))
 	q.sq.maxReads(n.ord)

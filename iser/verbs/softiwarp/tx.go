@@ -43,6 +43,7 @@ type transmitter struct {
 	sending bool // the message at sq.next is begun
 
 	maxULPDU int
+	measure  uint64 // stream position at which the path is asked again
 	off      uint32 // of the message at sq.next
 	cur      cursor
 	sendMSN  uint32
@@ -110,6 +111,9 @@ func (q *QP) transmit() {
 			break
 		}
 		if t.open {
+			if t.formed >= t.measure {
+				q.measurePath()
+			}
 			q.form()
 		}
 		if len(t.iov) == 0 && q.state == qpRTS {
@@ -121,6 +125,23 @@ func (q *QP) transmit() {
 		t.blocked = false
 		q.home.wantOut(q, false)
 	}
+}
+
+// How much is sent until the path is asked again what its segments are: TCP
+// begins with small ones when its window does, and paths change.
+const (
+	measureFirst = 256 << 10
+	measureAgain = 4 << 20
+)
+
+func (q *QP) measurePath() {
+	t := &q.tx
+	step := uint64(measureAgain)
+	if t.measure == 0 {
+		step = measureFirst
+	}
+	t.maxULPDU = q.dev.pathULPDU(q.fd)
+	t.measure = t.formed + step
 }
 
 // send sends what is formed; false when not all of it went.
