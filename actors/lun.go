@@ -45,10 +45,10 @@ type LUN struct {
 // AttachLUN opens a backend and makes it a LUN of the target. Initiators that
 // are logged in are told by REPORTED LUNS DATA HAS CHANGED.
 func (t *Target) AttachLUN(ctx context.Context, cfg LUNConfig) (*LUN, error) {
-	l := &LUN{n: t.n, name: fmt.Sprintf("%s:%d", t.cfg.Name, cfg.Number), number: cfg.Number, cfg: cfg, port: scsi.NewPort()}
+	l := &LUN{n: t.n, name: fmt.Sprintf("%s:%d", t.name, cfg.Number), number: cfg.Number, cfg: cfg, port: scsi.NewPort()}
 	l.cfg.Unit.Spawn = func(f func()) { t.n.sys.Go("lun-worker", f) }
 	if (*t.luns.Load())[cfg.Number] != nil {
-		return nil, fmt.Errorf("target %s has a LUN %d already", t.cfg.Name, cfg.Number)
+		return nil, fmt.Errorf("target %s has a LUN %d already", t.name, cfg.Number)
 	}
 	ref, err := t.n.spawn(ctx, runtime.Spec{
 		Name: "lun-" + l.name, Kind: "lun",
@@ -65,7 +65,7 @@ func (t *Target) AttachLUN(ctx context.Context, cfg LUNConfig) (*LUN, error) {
 	err, callErr := runtime.Call(ctx, t.n.sys, ref, func(reply func(error)) any { return openLUN{reply} })
 	if err = errors.Join(err, callErr); err != nil {
 		t.n.sys.Stop(ref)
-		return nil, fmt.Errorf("LUN %d of %s: %w", cfg.Number, t.cfg.Name, err)
+		return nil, fmt.Errorf("LUN %d of %s: %w", cfg.Number, t.name, err)
 	}
 	t.changeLUNs(func(m map[uint16]*LUN) { m[cfg.Number] = l })
 	return l, nil
@@ -76,7 +76,7 @@ func (t *Target) AttachLUN(ctx context.Context, cfg LUNConfig) (*LUN, error) {
 func (t *Target) DetachLUN(ctx context.Context, number uint16) error {
 	l := (*t.luns.Load())[number]
 	if l == nil {
-		return fmt.Errorf("target %s has no LUN %d", t.cfg.Name, number)
+		return fmt.Errorf("target %s has no LUN %d", t.name, number)
 	}
 	l.port.SetClosed(scsi.ClosedGone)
 	t.changeLUNs(func(m map[uint16]*LUN) { delete(m, number) })
@@ -88,7 +88,7 @@ func (t *Target) DetachLUN(ctx context.Context, number uint16) error {
 func (t *Target) Resize(ctx context.Context, number uint16) error {
 	l := (*t.luns.Load())[number]
 	if l == nil {
-		return fmt.Errorf("target %s has no LUN %d", t.cfg.Name, number)
+		return fmt.Errorf("target %s has no LUN %d", t.name, number)
 	}
 	err, callErr := runtime.Call(ctx, t.n.sys, l.ref, func(reply func(error)) any { return resizeLUN{reply} })
 	return errors.Join(err, callErr)
@@ -97,7 +97,7 @@ func (t *Target) Resize(ctx context.Context, number uint16) error {
 // Close ends the sessions of the target, detaches its LUNs and removes it.
 func (t *Target) Close(ctx context.Context) error {
 	err := t.n.update(func(r *registry) error {
-		delete(r.targets, t.cfg.Name)
+		delete(r.targets, t.name)
 		return nil
 	})
 	_, callErr := runtime.Call(ctx, t.n.sys, t.ref, func(reply func(struct{})) any {

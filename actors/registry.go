@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/iserd/iserd/internal/iscsi"
 	"github.com/iserd/iserd/pdu"
@@ -46,7 +47,19 @@ func refuse(s pdu.LoginStatus, format string, args ...any) *login.Refusal {
 type PortalGroup struct {
 	Name      string
 	Tag       uint16
-	Discovery Access
+	Discovery Access // as it is at first; see SetDiscovery
+
+	changed atomic.Pointer[Access]
+}
+
+// SetDiscovery replaces who may discover targets, for logins from now on.
+func (g *PortalGroup) SetDiscovery(a Access) { g.changed.Store(&a) }
+
+func (g *PortalGroup) access() *Access {
+	if a := g.changed.Load(); a != nil {
+		return a
+	}
+	return &g.Discovery
 }
 
 // portal is one listening address.
@@ -89,22 +102,28 @@ func (p *loginPolicy) Authorize(id login.Identity) (*login.Grant, error) {
 	limits := login.DefaultLimits()
 	limits.CommandWindow = p.n.limits.CommandWindow
 	if id.Discovery {
-		if r := p.group.Discovery.check(id.InitiatorName, p.peer); r != nil {
+		access := p.group.access()
+		if r := access.check(id.InitiatorName, p.peer); r != nil {
 			return nil, r
 		}
-		return &login.Grant{Auth: p.group.Discovery.Auth, Limits: limits, PortalGroupTag: p.group.Tag}, nil
+		return &login.Grant{Auth: access.Auth, Limits: limits, PortalGroupTag: p.group.Tag}, nil
 	}
 	t := p.n.registry.Load().targets[id.TargetName]
 	switch {
 	case t == nil:
 		return nil, refuse(pdu.LoginTargetNotFound, "there is no target %s", id.TargetName)
-	case !t.offeredBy(p.group):
+	}
+	cfg := t.cfg.Load()
+	if !cfg.offeredBy(p.group) {
 		return nil, refuse(pdu.LoginTargetNotFound, "portal group %s does not offer target %s", p.group.Name, id.TargetName)
 	}
-	if r := t.admits(id.InitiatorName, p.peer); r != nil {
+	if r := cfg.admits(id.InitiatorName, p.peer); r != nil {
 		return nil, r
 	}
-	g := &login.Grant{Auth: t.cfg.Access.Auth, Limits: t.cfg.Session, PortalGroupTag: p.group.Tag, TargetAlias: t.cfg.Alias}
+	if t.offline.Load() {
+		return nil, refuse(pdu.LoginServiceUnavailable, "target %s was taken offline by the operator", id.TargetName)
+	}
+	g := &login.Grant{Auth: cfg.Access.Auth, Limits: cfg.Session, PortalGroupTag: p.group.Tag, TargetAlias: cfg.Alias}
 	g.Limits.CommandWindow = p.n.limits.CommandWindow
 	return g, nil
 }
@@ -123,12 +142,16 @@ func (n *Node) sendTargets(s *iscsi.Session, which string, peer netip.Addr, loca
 	var out []iscsi.TargetRecord
 	for _, name := range names {
 		t := reg.targets[name]
-		if t == nil || t.admits(s.Identity.InitiatorName, peer) != nil {
+		if t == nil {
+			continue
+		}
+		cfg := t.cfg.Load()
+		if cfg.admits(s.Identity.InitiatorName, peer) != nil {
 			continue
 		}
 		rec := iscsi.TargetRecord{Name: name}
 		for _, p := range reg.portals {
-			if t.offeredBy(p.group) {
+			if cfg.offeredBy(p.group) {
 				rec.Addresses = append(rec.Addresses, p.advertise(local))
 			}
 		}

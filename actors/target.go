@@ -39,10 +39,12 @@ type View struct {
 
 // Target is a running target.
 type Target struct {
-	n    *Node
-	cfg  TargetConfig
-	ref  runtime.Ref
-	luns atomic.Pointer[map[uint16]*LUN] // replaced, never changed
+	n       *Node
+	name    string
+	cfg     atomic.Pointer[TargetConfig] // replaced, never changed
+	ref     runtime.Ref
+	luns    atomic.Pointer[map[uint16]*LUN] // replaced, never changed
+	offline atomic.Bool                     // admits nobody
 }
 
 // AddTarget starts a target without LUNs.
@@ -53,7 +55,8 @@ func (n *Node) AddTarget(ctx context.Context, cfg TargetConfig) (*Target, error)
 	if err := cfg.Session.Validate(); err != nil {
 		return nil, fmt.Errorf("target %s: %w", cfg.Name, err)
 	}
-	t := &Target{n: n, cfg: cfg}
+	t := &Target{n: n, name: cfg.Name}
+	t.cfg.Store(&cfg)
 	t.luns.Store(&map[uint16]*LUN{})
 	if n.registry.Load().targets[cfg.Name] != nil {
 		return nil, fmt.Errorf("target %s exists already", cfg.Name)
@@ -81,33 +84,33 @@ func (n *Node) AddTarget(ctx context.Context, cfg TargetConfig) (*Target, error)
 }
 
 // Name is the iSCSI name.
-func (t *Target) Name() string { return t.cfg.Name }
+func (t *Target) Name() string { return t.name }
 
-func (t *Target) offeredBy(g *PortalGroup) bool {
-	return len(t.cfg.Groups) == 0 || slices.Contains(t.cfg.Groups, g.Name)
+func (c *TargetConfig) offeredBy(g *PortalGroup) bool {
+	return len(c.Groups) == 0 || slices.Contains(c.Groups, g.Name)
 }
 
-func (t *Target) admits(initiator string, peer netip.Addr) *login.Refusal {
-	if len(t.cfg.Initiators) > 0 {
-		if _, ok := t.cfg.Initiators[initiator]; !ok {
-			return refuse(pdu.LoginAuthorizationFailure, "target %s has no initiator block for %s", t.cfg.Name, initiator)
+func (c *TargetConfig) admits(initiator string, peer netip.Addr) *login.Refusal {
+	if len(c.Initiators) > 0 {
+		if _, ok := c.Initiators[initiator]; !ok {
+			return refuse(pdu.LoginAuthorizationFailure, "target %s has no initiator block for %s", c.Name, initiator)
 		}
 	}
-	return t.cfg.Access.check(initiator, peer)
+	return c.Access.check(initiator, peer)
 }
 
 // attach gives a new session its nexuses.
 func (t *Target) attach(s *iscsi.Session, res *login.Result) {
 	s.Nexus = &scsi.ITNexus{
 		InitiatorName: res.Identity.InitiatorName, ISID: res.Identity.ISID,
-		TargetName: t.cfg.Name, PortalGroupTag: res.PortalGroupTag, RelativePort: res.PortalGroupTag,
+		TargetName: t.name, PortalGroupTag: res.PortalGroupTag, RelativePort: res.PortalGroupTag,
 	}
 	t.remap(s)
 }
 
 // remap brings the LUN map of a session up to date; nexuses that stay are kept.
 func (t *Target) remap(s *iscsi.Session) {
-	view, limited := t.cfg.Initiators[s.Identity.InitiatorName]
+	view, limited := t.cfg.Load().Initiators[s.Identity.InitiatorName]
 	all := *t.luns.Load()
 	seen := make(map[uint16]*LUN, len(all))
 	if limited && view.LUNs != nil {
