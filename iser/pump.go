@@ -1,0 +1,407 @@
+package iser
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/iserd/iserd/iser/verbs"
+)
+
+const (
+	pollBatch = 64 // completions of one poll
+	// drainTime is how long the queue pair of a connection that is over has for
+	// flushing. After it the queue pair is destroyed, which ends all access too.
+	drainTime = 5 * time.Second
+)
+
+// Pump owns a completion queue of a device: one goroutine, locked to its thread,
+// that polls it and runs the turns of the connections on it.
+type Pump struct {
+	dev    *Device
+	cq     verbs.CQ
+	poller *verbs.Poller
+	wc     [pollBatch]verbs.WC
+
+	mu       sync.Mutex // guards what follows
+	requests []request
+	room     int // completions that the queue may still promise
+	conns    int // connections that have a slot
+	stopping bool
+	dead     bool
+	slots    []slot
+	freeSlot []int
+
+	// Of the pump's goroutine.
+	spare   []request
+	touched []*Conn
+	drains  []*Conn // in phase draining
+	until   []time.Time
+	lost    bool // the completion queue is
+	ended   chan struct{}
+	turns   atomic.Uint64
+}
+
+// slot is a place for a connection, named in work request identifiers.
+type slot struct {
+	conn *Conn
+	gen  uint32
+}
+
+// request asks something of the pump's goroutine.
+type request struct {
+	kind reqKind
+	c    *Conn
+	err  error
+}
+
+type reqKind uint8
+
+const (
+	reqStart  reqKind = iota + 1 // post the first receives and accept
+	reqKick                      // something is queued
+	reqUp                        // EventEstablished
+	reqDown                      // the connection has ended
+	reqRetire                    // Close was called
+	reqClosed                    // the queue pair is destroyed
+)
+
+// newPump makes a pump of dev; its goroutine is started by the device.
+func newPump(dev *Device) (*Pump, error) {
+	depth := min(dev.cfg.CQDepth, dev.caps.MaxCQE)
+	cq, err := dev.dev.NewCQ(depth)
+	if err != nil {
+		return nil, fmt.Errorf("iser: %w", err)
+	}
+	poller, err := verbs.NewPoller(cq, dev.cfg.Spin)
+	if err != nil {
+		cq.Close()
+		return nil, fmt.Errorf("iser: %w", err)
+	}
+	return &Pump{dev: dev, cq: cq, poller: poller, room: cq.Depth(), ended: make(chan struct{})}, nil
+}
+
+// take reserves room for n completions and a slot for c.
+func (p *Pump) take(c *Conn, n int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopping || p.dead || p.room < n || len(p.freeSlot) == 0 && len(p.slots) == maxSlots {
+		return false
+	}
+	if len(p.freeSlot) == 0 {
+		p.freeSlot = append(p.freeSlot, len(p.slots))
+		// Generations begin anywhere, so that those of two runs differ.
+		p.slots = append(p.slots, slot{gen: rand.Uint32() & (1<<genBits - 1)})
+	}
+	i := p.freeSlot[0]
+	p.freeSlot = append(p.freeSlot[:0], p.freeSlot[1:]...)
+	p.room -= n
+	p.conns++
+	p.slots[i].conn = c
+	c.pump, c.slot, c.gen = p, i, p.slots[i].gen
+	return true
+}
+
+// give returns them. Completions of the old generation are void from now on.
+func (p *Pump) give(c *Conn, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := &p.slots[c.slot]
+	s.conn = nil
+	s.gen = (s.gen + 1) & (1<<genBits - 1)
+	p.freeSlot = append(p.freeSlot, c.slot)
+	p.room += n
+	p.conns--
+	if p.stopping && p.conns == 0 {
+		p.wake()
+	}
+}
+
+// wake makes the goroutine look at what is asked of it. p.mu is held, and that
+// the pump is not dead is known: the poller is closed after.
+func (p *Pump) wake() {
+	if !p.dead {
+		p.poller.Wake()
+	}
+}
+
+func (p *Pump) push(r request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead {
+		return
+	}
+	p.requests = append(p.requests, r)
+	p.wake()
+}
+
+func (p *Pump) kick(c *Conn) {
+	if !c.kicked.Swap(true) {
+		p.push(request{kind: reqKick, c: c})
+	}
+}
+
+// stop ends the goroutine when the last connection has gone.
+func (p *Pump) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopping = true
+	p.wake()
+}
+
+// run is the pump's goroutine.
+func (p *Pump) run() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	debug.SetPanicOnFault(true)
+	defer close(p.ended)
+	defer p.bury()
+	for p.once() {
+	}
+}
+
+// once waits for something to do and does it; false at the end.
+func (p *Pump) once() bool {
+	if p.lost {
+		return p.mourn()
+	}
+	timeout := time.Duration(-1)
+	if len(p.drains) > 0 {
+		timeout = max(time.Until(p.until[0]), time.Millisecond)
+	}
+	n, err := p.poller.Wait(p.wc[:], timeout)
+	for i := range n {
+		p.sort(&p.wc[i])
+	}
+	p.runTouched()
+	p.serve()
+	if len(p.drains) > 0 {
+		p.watchDrains()
+	}
+	if err != nil {
+		p.lose(err)
+	}
+	return p.needed()
+}
+
+func (p *Pump) needed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.stopping || p.conns > 0 || len(p.requests) > 0
+}
+
+// lose ends all connections of a completion queue that is lost, and the pump
+// after them. The device makes another one for those that come.
+func (p *Pump) lose(err error) {
+	p.dev.report("completion queue is lost", "device", p.dev.dev.Name(), "reason", err)
+	p.lost = true
+	p.mu.Lock()
+	p.stopping = true
+	var conns []*Conn
+	for i := range p.slots {
+		if c := p.slots[i].conn; c != nil {
+			conns = append(conns, c)
+		}
+	}
+	p.mu.Unlock()
+	for _, c := range conns {
+		c.turn.down = true
+		p.turn(c)
+	}
+}
+
+// mourn serves the ends of the connections of a lost queue, without completions.
+func (p *Pump) mourn() bool {
+	time.Sleep(5 * time.Millisecond)
+	p.serve()
+	for _, c := range p.drains {
+		c.drained = true
+	}
+	p.watchDrains()
+	return p.needed()
+}
+
+// sort puts a completion into the batch of its connection.
+func (p *Pump) sort(wc *verbs.WC) {
+	id := wrID(wc.ID)
+	p.mu.Lock()
+	var c *Conn
+	if i := id.slot(); i < len(p.slots) && p.slots[i].gen == id.gen() {
+		c = p.slots[i].conn
+	}
+	p.mu.Unlock()
+	if c == nil || c.phase == over {
+		return
+	}
+	p.touch(c)
+	c.turn.wc = append(c.turn.wc, *wc)
+}
+
+// touch has a turn of c run in this round.
+func (p *Pump) touch(c *Conn) {
+	for _, t := range p.touched {
+		if t == c {
+			return
+		}
+	}
+	p.touched = append(p.touched, c)
+}
+
+func (p *Pump) runTouched() {
+	for i, c := range p.touched {
+		p.touched[i] = nil
+		p.turn(c)
+	}
+	p.touched = p.touched[:0]
+}
+
+// turn has what has come for c handled, by its context or, when that is gone and
+// Close has been called, here.
+func (p *Pump) turn(c *Conn) {
+	switch c.phase {
+	case live:
+		p.turns.Add(1)
+		if c.run == nil || !c.run(&c.turn) {
+			c.phase = orphaned
+			return
+		}
+		clear(c.turn.wc)
+		c.turn.wc, c.turn.done = c.turn.wc[:0], 0
+	case draining, closing:
+		c.drain()
+	}
+}
+
+// serve does what was asked for.
+func (p *Pump) serve() {
+	for {
+		p.mu.Lock()
+		if len(p.requests) == 0 {
+			p.mu.Unlock()
+			return
+		}
+		p.requests, p.spare = p.spare[:0], p.requests
+		p.mu.Unlock()
+		for i := range p.spare {
+			r := p.spare[i]
+			p.spare[i] = request{}
+			p.request(r)
+		}
+	}
+}
+
+func (p *Pump) request(r request) {
+	c := r.c
+	switch r.kind {
+	case reqStart:
+		p.start(c)
+	case reqKick:
+		c.kicked.Store(false)
+		p.turn(c)
+	case reqUp:
+		c.turn.up = true
+		p.turn(c)
+	case reqDown:
+		c.turn.down = true
+		p.turn(c)
+	case reqRetire:
+		p.retire(c)
+	case reqClosed:
+		p.closed(c, r.err)
+	}
+}
+
+// start posts the receives of the login and accepts the connection.
+func (p *Pump) start(c *Conn) {
+	if c.phase != live {
+		return
+	}
+	c.postRecvs()
+	err := c.err
+	if err == nil {
+		err = c.accept()
+	}
+	if err != nil {
+		p.dev.report("cannot accept a connection", "peer", c.RemoteAddr(), "reason", err)
+		c.turn.down = true
+		p.turn(c)
+	}
+}
+
+// retire begins the end of a connection: no context uses it any more.
+func (p *Pump) retire(c *Conn) {
+	if c.phase >= draining {
+		return
+	}
+	c.phase = draining
+	c.drain()
+	if c.accepted {
+		if c.vc.Disconnect() != nil {
+			_ = c.qp.ToError()
+		}
+	} else {
+		_ = c.vc.Reject(nil)
+	}
+	// Behind everything else in the queue; its completion is the last.
+	marker := [1]verbs.SendWR{{ID: c.wrID(wrDrain, 0), Op: verbs.OpSend, Flags: verbs.SendSignaled}}
+	if n, err := c.qp.PostSend(marker[:]); n == 0 || err != nil || !c.accepted {
+		p.destroy(c)
+		return
+	}
+	p.drains = append(p.drains, c)
+	p.until = append(p.until, time.Now().Add(drainTime))
+}
+
+// watchDrains destroys the queue pairs that are flushed, or should have been.
+func (p *Pump) watchDrains() {
+	now := time.Now()
+	left, until := p.drains[:0], p.until[:0]
+	for i, c := range p.drains {
+		if c.drained || now.After(p.until[i]) {
+			p.destroy(c)
+			continue
+		}
+		left, until = append(left, c), append(until, p.until[i])
+	}
+	clear(p.drains[len(left):])
+	p.drains, p.until = left, until
+}
+
+// destroy closes the queue pair, which may take its time, elsewhere.
+func (p *Pump) destroy(c *Conn) {
+	c.phase = closing
+	p.dev.start("rdma-close", func() {
+		err := c.vc.Close()
+		p.push(request{kind: reqClosed, c: c, err: err})
+	})
+}
+
+// closed frees what the connection had. If the device may still own its memory,
+// that is never used again.
+func (p *Pump) closed(c *Conn, err error) {
+	c.drain()
+	c.phase = over
+	p.dev.engine.forget(c.vc)
+	if err != nil {
+		p.dev.report("memory of a connection is lost: its queue pair can't be destroyed", "peer", c.RemoteAddr(), "reason", err)
+	} else {
+		c.release()
+	}
+	p.give(c, c.completions())
+}
+
+// bury ends a pump whose queue is lost, or that is not needed any more.
+func (p *Pump) bury() {
+	p.mu.Lock()
+	p.dead = true
+	p.mu.Unlock()
+	_ = p.poller.Close()
+	if err := p.cq.Close(); err != nil {
+		p.dev.report("completion queue can't be destroyed", "device", p.dev.dev.Name(), "reason", err)
+	}
+	p.dev.ended(p)
+}
