@@ -13,7 +13,7 @@ func decodeCompareAndWrite(c *Command) bool {
 	if !c.decodeByte1() {
 		return false
 	}
-	if c.blocks > c.unit.maxCompare() {
+	if c.blocks > c.unit.maxCompare() || int(c.Announced) > c.OutLen {
 		return c.failField(inCDB, 13, -1)
 	}
 	return c.checkRange()

@@ -23,6 +23,12 @@ type Command struct {
 	Nexus *Nexus // the I_T_L nexus, which leads to the logical unit
 	CDB   []byte // 16 bytes, or more for an extended CDB; borrowed until Release
 	Attr  uint8  // task attribute; carried for the owner
+	// Announced is how many bytes of data-out the initiator has announced, such
+	// as the Expected Data Transfer Length of a write command; 0 if none, or if
+	// the owner does not know. COMPARE AND WRITE and WRITE SAME refuse more
+	// than their CDB takes: data that does not fit the CDB is no data to
+	// write. Others ignore what is too much.
+	Announced uint32
 
 	// Owner and Done are for the owner. Done is called when a submitted
 	// command has finished, on a worker goroutine or on that of
@@ -120,7 +126,7 @@ const maxKeptScratch = 4096
 // The command has been released before.
 func (c *Command) Reset() {
 	c.CDB, c.Out, c.Buf = nil, nil, nil
-	c.Attr = 0
+	c.Attr, c.Announced = 0, 0
 	c.Aborted.Store(false)
 	c.clear()
 }
@@ -204,6 +210,8 @@ func (c *Command) checkState(op *operation) bool {
 	switch {
 	case c.gate&op.rights&accessRights != 0:
 		c.failAccessState()
+	case c.gate&op.rights&rightMedium != 0:
+		c.failMedium()
 	case op.is(opMedium) && u.ejected.Load():
 		c.Fail(NotReady, MediumNotPresent)
 	case op.is(opWrite) && (u.readOnly || c.Nexus.ReadOnly):

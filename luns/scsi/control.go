@@ -12,12 +12,14 @@ func decodeRequestSense(c *Command) bool {
 }
 
 // runRequestSense returns a pending unit attention condition as parameter data
-// and clears it, SPC-5 6.39. There is no deferred error and no progress to
-// report.
+// and clears it, SPC-5 6.39; else the progress of SANITIZE or FORMAT UNIT. There
+// is no deferred error.
 func runRequestSense(c *Command, _ mode) bool {
 	var s senseInfo
 	if a, ok := c.Nexus.takeAttention(); ok {
 		s.key, s.asc = UnitAttention, a.ASC()
+	} else if j := c.Nexus.port.medium.Load(); j != nil {
+		s = j.sense()
 	} else if c.unit.ejected.Load() {
 		s.key, s.asc = NotReady, MediumNotPresent
 	}

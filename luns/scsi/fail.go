@@ -35,10 +35,10 @@ func (c *Command) failField(where fieldPlace, offset, bit int) bool {
 }
 
 // failUnknown finishes a command that the unit does not have. It returns false,
-// for decoders. Of PERSISTENT RESERVE IN and OUT the operation codes are known
-// always, and it is the SERVICE ACTION that is not.
+// for decoders. Of PERSISTENT RESERVE IN and OUT and of SANITIZE the operation
+// codes are known always, and it is the SERVICE ACTION that is not.
 func (c *Command) failUnknown() bool {
-	if len(c.CDB) >= 6 && (c.CDB[0] == 0x5E || c.CDB[0] == 0x5F) {
+	if len(c.CDB) >= 6 && (c.CDB[0] == 0x5E || c.CDB[0] == 0x5F || c.CDB[0] == 0x48) {
 		return c.failField(inCDB, 1, 4)
 	}
 	c.Fail(IllegalRequest, InvalidOperationCode)

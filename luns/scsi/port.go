@@ -68,6 +68,10 @@ type Port struct {
 
 	accessCaps atomic.Uint32 // caps of access
 
+	// medium is the SANITIZE or FORMAT UNIT that has the medium, nil almost
+	// always. It is replaced with mu held, but for a restart of the same.
+	medium atomic.Pointer[mediumJob]
+
 	mu       sync.Mutex // guards what follows
 	nexuses  map[*Nexus]struct{}
 	past     Stats       // of nexuses that were detached
@@ -95,6 +99,7 @@ func (p *Port) Publish(u *Unit) {
 		u.cfg.Report(&Error{Op: "RESTORE RESERVATIONS", Key: HardwareError, ASC: PersistentReservationLost, Err: err})
 	}
 	p.unit.Store(u)
+	p.resumeJob(u)
 }
 
 // Unit returns the published unit, nil if the port is closed.

@@ -132,9 +132,9 @@ func TestReservationMatrix(t *testing.T) {
 			for _, n := range append(r.n, r.nexus) {
 				drainAttentions(t, n)
 			}
-			// Those of reservations look for themselves; copies and FORMAT
-			// UNIT have effects that would spoil the rows after them.
-			r.covered(map[byte]bool{0x5E: true, 0x5F: true, 0x16: true, 0x17: true, 0x56: true, 0x57: true, 0x04: true, 0x83: true, 0x84: true})
+			// Those of reservations look for themselves; copies, SANITIZE and
+			// FORMAT UNIT have effects that would spoil the rows after them.
+			r.covered(map[byte]bool{0x5E: true, 0x5F: true, 0x16: true, 0x17: true, 0x56: true, 0x57: true, 0x04: true, 0x48: true, 0x83: true, 0x84: true})
 			known := map[string]bool{}
 			for _, row := range accessTable {
 				known[row.name] = r.known(row)

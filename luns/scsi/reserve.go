@@ -14,6 +14,7 @@ const (
 	rightActive                        // ALUA: wants active/optimized or active/non-optimized
 	rightStandby                       // ALUA: works in the standby state as well
 	rightUnmoving                      // ALUA: works unless the state is in transition
+	rightMedium                        // refused while SANITIZE or FORMAT UNIT has the medium
 
 	reservationRights = rightRead | rightWrite | rightManage | rightUnreserved
 	accessRights      = rightActive | rightStandby | rightUnmoving
@@ -39,6 +40,9 @@ func rightsOf(o *operation) rights {
 	}
 	if !worksReserved(o) {
 		r |= rightUnreserved
+	}
+	if worksOnMedium(o) {
+		r |= rightMedium
 	}
 	return r
 }
@@ -107,7 +111,8 @@ func (n *Nexus) current(g rights) rights {
 func (c *Command) recheck(m mode) bool {
 	now := rights(c.Nexus.gate.Load())
 	aborted := (now^c.gate)&^gateRights != 0
-	refused := c.Nexus.current(now)&c.op.rights&reservationRights != 0
+	denied := c.Nexus.current(now) & c.op.rights
+	refused := denied&(reservationRights|rightMedium) != 0
 	if !aborted && !refused {
 		c.gate = now
 		return true
@@ -117,6 +122,8 @@ func (c *Command) recheck(m mode) bool {
 	case m == inline: // a worker finds the same, and finishes the command
 	case aborted:
 		c.Status = TaskAborted
+	case denied&rightMedium != 0:
+		c.failMedium()
 	default:
 		c.Status = ReservationConflict
 	}
@@ -163,6 +170,9 @@ func (p *Port) deniedTo(n *Nexus) rights {
 	denied := p.pr.Load().denied(n.id) | p.accessDenied(n)
 	if p.reserved != nil && p.reserved != n.itn {
 		denied |= rightUnreserved
+	}
+	if p.medium.Load() != nil {
+		denied |= rightMedium
 	}
 	return denied
 }

@@ -126,7 +126,6 @@ type Unit struct {
 	ctx     context.Context // for backend calls; ends with Close
 	cancel  context.CancelFunc
 	locks   rangeLock
-	medium  atomic.Pointer[mediumState] // nil unless SANITIZE or FORMAT UNIT runs or has failed
 	workers *workers
 	chunks  sync.Pool // of *[]byte, chunkBytes long
 

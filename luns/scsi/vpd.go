@@ -177,6 +177,10 @@ func (u *Unit) appendVPDB1(b []byte, _ *Nexus) []byte {
 		rate = 0 // not reported
 	}
 	b = binary.BigEndian.AppendUint16(b, rate)
+	b = append(b, 0)
+	if u.unmap != nil {
+		b = append(b, 0x40) // WABEREQ 01b: after a BLOCK ERASE blocks can be read
+	}
 	return zeros(b, 60-(len(b)-start))
 }
 

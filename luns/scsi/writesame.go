@@ -42,6 +42,8 @@ func (c *Command) decodeWriteSame() bool {
 		return c.failField(inCDB, 1, 2)
 	case c.blocks == 0, c.blocks > c.unit.maxWriteSame(): // WSNZ is one
 		return c.failField(inCDB, c.lengthField(), -1)
+	case int(c.Announced) > c.OutLen: // more than one block
+		return c.failField(inCDB, 1, 0)
 	}
 	if b&unmapBit != 0 {
 		c.flags |= flagUnmap

@@ -269,15 +269,15 @@ func (r *copyRun) ready(e *copyEnd, a access) bool {
 	u, c := e.unit, r.c
 	gate := rights(e.nexus.gate.Load())
 	aborted := (gate^e.gate|rights(c.Nexus.gate.Load())^c.gate)&^gateRights != 0
-	needs := rightRead | rightUnreserved | rightActive
+	needs := rightRead | rightUnreserved | rightActive | rightMedium
 	if a == writing {
-		needs = rightWrite | rightUnreserved | rightActive
+		needs = rightWrite | rightUnreserved | rightActive | rightMedium
 	}
 	switch {
 	case aborted:
 		c.Status = TaskAborted
 		return false
-	case u.ejected.Load(), u.medium.Load() != nil, e.nexus.current(gate)&needs != 0,
+	case u.ejected.Load(), e.nexus.current(gate)&needs != 0,
 		a == writing && (u.readOnly || e.nexus.ReadOnly || u.softProtect.Load()):
 		return r.failEnd(ThirdPartyDeviceFailure, e)
 	default:
