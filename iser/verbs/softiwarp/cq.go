@@ -216,12 +216,12 @@ func (c *CQ) leave() {
 		return
 	}
 	r := recover()
-	q.fail(faultCatastrophic)
+	// Without a Terminate: what is formed may be of that memory as well.
+	q.lost(unix.EFAULT)
 	c.mu.Unlock()
-	if f, ok := r.(interface{ Addr() uintptr }); ok && f != nil {
-		return
+	if _, ok := r.(interface{ Addr() uintptr }); !ok {
+		panic(r)
 	}
-	panic(r)
 }
 
 // flush sends what the pending queue pairs have.

@@ -188,10 +188,14 @@ func (d *Device) eachCQ(f func(*CQ)) {
 	}
 	d.mu.Unlock()
 	for _, c := range cqs {
-		c.mu.Lock()
-		f(c)
-		c.mu.Unlock()
+		c.locked(f)
 	}
+}
+
+func (c *CQ) locked(f func(*CQ)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(c)
 }
 
 func randomUint32() uint32 {
