@@ -24,6 +24,22 @@
 // lock, whatever becomes of the session that asked for it: that is what keeps a
 // stale write from overtaking a newer one.
 //
+// # Reservations and access states
+//
+// Persistent and SPC-2 reservations and the states of target port groups belong
+// to the Port, so that a restart of the Unit lifts no fence. What they refuse
+// to a Nexus is one word in it, its gate, which is zero almost always: a command
+// looks at it when it is decoded, and again when it has locked its range.
+// Whoever takes rights away closes the gates first and then passes every stripe
+// of the range lock: behind the GOOD of a RESERVE, PREEMPT or PREEMPT AND ABORT
+// no command of a fenced nexus touches the medium, whatever was under way.
+//
+// With a Store (package aptpl), reservations survive a restart of the target:
+// they are durable before the initiator is told GOOD. A store that cannot be
+// read fences every initiator with RESERVATION CONFLICT, and READ RESERVATION
+// says why (44h/01h), until REPLACE LOST RESERVATION, CLEAR, or
+// Port.ClearReservations.
+//
 // # Concurrency
 //
 // Port, Nexus and Unit are safe for concurrent use. A Command belongs to one

@@ -18,17 +18,24 @@ type ReservationType uint8
 
 // Persistent reservation types.
 const (
-	WriteExclusive                  ReservationType = 0x1
-	ExclusiveAccess                 ReservationType = 0x3
-	WriteExclusiveRegistrantsOnly   ReservationType = 0x5
-	ExclusiveAccessRegistrantsOnly  ReservationType = 0x6
-	WriteExclusiveAllRegistrants    ReservationType = 0x7
-	ExclusiveAccessAllRegistrants   ReservationType = 0x8
-	noReservation                   ReservationType = 0x0
-	reservationTypeMask                             = 0xEA01 // PERSISTENT RESERVATION TYPE MASK, SPC-5 6.16.4
-	maxRegistrants                                  = 1024
-	maxNameLen                                      = 223 // iSCSI names, RFC 7143 4.2.7.2
-	maxReservationParameterListSize                 = 64 << 10
+	WriteExclusive                 ReservationType = 0x1
+	ExclusiveAccess                ReservationType = 0x3
+	WriteExclusiveRegistrantsOnly  ReservationType = 0x5
+	ExclusiveAccessRegistrantsOnly ReservationType = 0x6
+	WriteExclusiveAllRegistrants   ReservationType = 0x7
+	ExclusiveAccessAllRegistrants  ReservationType = 0x8
+	noReservation                  ReservationType = 0x0
+)
+
+// reservationTypeMask is the PERSISTENT RESERVATION TYPE MASK: all types, SPC-5
+// 6.16.4.
+const reservationTypeMask = 0xEA01
+
+// Limits of what initiators can make the logical unit keep or receive.
+const (
+	maxRegistrants     = 1024
+	maxNameLen         = 223 // iSCSI names, RFC 7143 4.2.7.2
+	maxReservationList = 64 << 10
 )
 
 // String returns the standard's name, or the number.

@@ -73,7 +73,7 @@ func decodePROut(c *Command) bool {
 	case n < proBasicLen:
 		c.Fail(IllegalRequest, ParameterListLengthError)
 		return false
-	case n > maxReservationParameterListSize:
+	case n > maxReservationList:
 		return c.failField(inCDB, 5, -1)
 	default:
 		return true

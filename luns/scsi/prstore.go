@@ -149,6 +149,12 @@ func (p *Port) restoreReservations(store Store) error {
 	defer p.prMu.Unlock()
 	p.mu.Lock()
 	p.store = store
+	if s := p.pr.Load(); store == nil && s.aptpl && !s.lost {
+		// The owner took the store away: nothing is kept any more.
+		s = s.clone()
+		s.aptpl = false
+		p.pr.Store(s)
+	}
 	p.mu.Unlock()
 	if store == nil || p.restored {
 		return nil
