@@ -2,7 +2,6 @@ package actors
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/netip"
 	"syscall"
@@ -153,7 +152,7 @@ func (a *connActor) control(msg any) {
 	case abortTasks:
 		a.abortTasks(m)
 	case loginTimeout:
-		a.log.Warn("login refused", "reason", fmt.Sprintf("not through within %v", a.n.limits.LoginTimeout))
+		a.logRefusal(refuse(pdu.LoginInitiatorError, "not through within %v", a.n.limits.LoginTimeout))
 		a.ctx.StopSelf()
 	case nopTick:
 		a.keepAlive()
@@ -173,9 +172,7 @@ func (a *connActor) control(msg any) {
 func (a *connActor) afterTurn(t *tcp.Turn) {
 	switch {
 	case t.Err != nil:
-		if !ordinary(t.Err) {
-			a.log.Warn("connection closed", "reason", t.Err)
-		}
+		a.broken(t.Err)
 		a.ctx.StopSelf()
 	case a.tcp.Lingering() && !a.lingering:
 		a.over(nil)
@@ -196,12 +193,6 @@ func (a *connActor) over(err error) {
 		a.ctx.SetBehaviour("closing")
 		a.ctx.After(lingerTime, lingerOver{})
 	}
-}
-
-func (a *connActor) logRefusal(r *login.Refusal) {
-	id := a.machine.Result().Identity
-	a.log.Warn("login refused", "initiator", id.InitiatorName, "target", id.TargetName,
-		"status", r.Status.String(), "reason", r.Reason)
 }
 
 // Admit implements iscsi.Env.
@@ -228,6 +219,7 @@ func (a *connActor) admitted(m admitted) {
 		return
 	}
 	a.stopLogin()
+	a.n.logins.admitted()
 	a.ctx.SetBehaviour("full feature")
 	a.ctx.Send(a.n.sessions, connLoggedIn{a.ctx.Self()})
 	a.ctx.After(a.n.limits.NopInterval, nopTick{})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/iserd/iserd/actors/runtime"
@@ -35,11 +36,13 @@ type LUN struct {
 	cfg    LUNConfig
 	port   *scsi.Port
 	ref    runtime.Ref
+	parked atomic.Bool // taken offline by the operator
 
 	// What runs now, or still has to end before something else may run. It is
 	// used in the LUN actor's context only, and outlives its incarnations.
 	unit    *scsi.Unit
 	backend luns.Backend
+	gone    bool // closed for good
 }
 
 // AttachLUN opens a backend and makes it a LUN of the target. Initiators that
@@ -76,7 +79,7 @@ func (t *Target) AttachLUN(ctx context.Context, cfg LUNConfig) (*LUN, error) {
 func (t *Target) DetachLUN(ctx context.Context, number uint16) error {
 	l := (*t.luns.Load())[number]
 	if l == nil {
-		return fmt.Errorf("target %s has no LUN %d", t.name, number)
+		return fmt.Errorf("LUN %d of target %s: %w", number, t.name, ErrNotFound)
 	}
 	l.port.SetClosed(scsi.ClosedGone)
 	t.changeLUNs(func(m map[uint16]*LUN) { delete(m, number) })
@@ -85,12 +88,26 @@ func (t *Target) DetachLUN(ctx context.Context, number uint16) error {
 }
 
 // Resize takes over the size that the backend of a LUN has now.
-func (t *Target) Resize(ctx context.Context, number uint16) error {
+func (t *Target) Resize(ctx context.Context, number uint16) error { return t.ResizeTo(ctx, number, 0) }
+
+// ResizeTo changes the size of the backend of a LUN to size bytes, which the
+// backend must be able to do, and takes it over. 0 leaves the backend as it is.
+func (t *Target) ResizeTo(ctx context.Context, number uint16, size int64) error {
+	return t.askLUN(ctx, number, func(reply func(error)) any { return resizeLUN{size, reply} })
+}
+
+// ParkLUN takes a LUN offline, which closes its backend, or brings it back.
+// Initiators see NOT READY, MANUAL INTERVENTION REQUIRED in between.
+func (t *Target) ParkLUN(ctx context.Context, number uint16, offline bool) error {
+	return t.askLUN(ctx, number, func(reply func(error)) any { return parkLUN{offline, reply} })
+}
+
+func (t *Target) askLUN(ctx context.Context, number uint16, build func(reply func(error)) any) error {
 	l := (*t.luns.Load())[number]
 	if l == nil {
-		return fmt.Errorf("target %s has no LUN %d", t.name, number)
+		return fmt.Errorf("LUN %d of target %s: %w", number, t.name, ErrNotFound)
 	}
-	err, callErr := runtime.Call(ctx, t.n.sys, l.ref, func(reply func(error)) any { return resizeLUN{reply} })
+	err, callErr := runtime.Call(ctx, t.n.sys, l.ref, build)
 	return errors.Join(err, callErr)
 }
 
@@ -128,8 +145,15 @@ func (t *Target) changeLUNs(change func(map[uint16]*LUN)) {
 type (
 	openLUN   struct{ reply func(error) }
 	closeLUN  struct{ reply func(error) }
-	resizeLUN struct{ reply func(error) }
-	fault     struct {
+	resizeLUN struct {
+		size  int64
+		reply func(error)
+	}
+	parkLUN struct {
+		offline bool
+		reply   func(error)
+	}
+	fault struct {
 		value any
 		stack string
 	}
@@ -158,7 +182,9 @@ func (a *lunActor) Receive(ctx runtime.Context, msg any) {
 		ctx.SetBehaviour("restarting")
 		_ = a.close(ctx, false)
 	case resizeLUN:
-		m.reply(a.resize())
+		m.reply(a.resize(m.size))
+	case parkLUN:
+		m.reply(a.park(ctx, m.offline))
 	case runtime.Stopping:
 		if err := a.close(ctx, true); err != nil {
 			ctx.Log().Error("backend did not close", "reason", err)
@@ -178,6 +204,10 @@ func (f *backendFault) Error() string { return fmt.Sprintf("%v\n%s", f.value, f.
 func (a *lunActor) started(ctx runtime.Context) {
 	if ctx.Generation() == 1 {
 		return // AttachLUN asks for the first opening and wants its error
+	}
+	if a.l.parked.Load() {
+		ctx.SetBehaviour("offline")
+		return
 	}
 	if err := a.open(ctx); err != nil {
 		ctx.Log().Error("cannot bring the LUN back", "reason", err)
@@ -212,7 +242,7 @@ func (a *lunActor) open(ctx runtime.Context) error {
 func (a *lunActor) close(ctx runtime.Context, final bool) error {
 	l := a.l
 	if l.unit == nil {
-		return nil
+		return a.closeIdle(final)
 	}
 	wait, cancel := context.WithTimeout(context.Background(), revokeTime)
 	defer cancel()
@@ -230,17 +260,71 @@ func (a *lunActor) close(ctx runtime.Context, final bool) error {
 	if !final && l.cfg.Kept {
 		return err
 	}
+	l.gone = final
 	return errors.Join(err, b.Close())
 }
 
-// resize takes over the size of the backend.
-func (a *lunActor) resize() error {
+// closeIdle closes the backend that is kept for the next incarnation, once there
+// will be none.
+func (a *lunActor) closeIdle(final bool) error {
+	if !final || !a.l.cfg.Kept || a.l.gone {
+		return nil
+	}
+	a.l.gone = true
+	b, err := a.l.cfg.Open(context.Background())
+	if err != nil {
+		return err
+	}
+	return b.Close()
+}
+
+// park takes the LUN offline, or brings it back.
+func (a *lunActor) park(ctx runtime.Context, offline bool) error {
+	l := a.l
+	switch {
+	case offline == l.parked.Load():
+		return nil
+	case offline:
+		l.port.SetClosed(scsi.ClosedFailed)
+		l.parked.Store(true)
+		ctx.SetBehaviour("offline")
+		return a.close(ctx, false)
+	}
+	if err := a.open(ctx); err != nil {
+		return err
+	}
+	l.parked.Store(false)
+	l.port.SetClosed(scsi.ClosedBusy)
+	return nil
+}
+
+// resize takes over the size of the backend, after changing it to size if that
+// is not 0.
+func (a *lunActor) resize(size int64) error {
 	if a.l.unit == nil {
 		return errors.New("the LUN is not online")
+	}
+	if size > 0 {
+		if err := a.grow(size); err != nil {
+			return err
+		}
 	}
 	changed, err := a.l.unit.Resized()
 	if changed {
 		a.l.port.Attention(scsi.AttentionCapacityChanged, nil)
 	}
 	return err
+}
+
+// grow changes the size of the backend. It never shrinks: initiators have data
+// there.
+func (a *lunActor) grow(size int64) error {
+	if old := a.l.backend.Info().Size; size < old {
+		return fmt.Errorf("the LUN has %d bytes: it cannot shrink to %d", old, size)
+	}
+	r, ok := luns.As[luns.Resizer](a.l.backend)
+	if !ok {
+		return errors.New("the backend cannot be resized from here: resize it by its own means, and ask again without a size")
+	}
+	return r.Resize(context.Background(), size)
 }

@@ -2,9 +2,7 @@ package actors
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,6 +75,7 @@ type Node struct {
 	pool       *bufpool.Pool // data of tasks
 	rxPool     *bufpool.Pool // receive buffers
 	challenges chap.Outstanding
+	logins     loginLog
 
 	tsih atomic.Uint32
 	conn atomic.Uint64
@@ -154,55 +153,10 @@ func (a *rootActor) Receive(ctx runtime.Context, msg any) {
 		}
 	case runtime.Terminated:
 		delete(a.gaveUp, m.Ref)
+	case ping:
+		m.reply(struct{}{})
 	}
 }
-
-// Crash makes the actor at path panic, to show what supervision does. It
-// needs Options.FaultInjection.
-func (n *Node) Crash(path string) error {
-	if !n.inject {
-		return errors.New("fault injection is not enabled")
-	}
-	for _, a := range n.sys.Actors() {
-		if a.Path == path {
-			if !n.sys.Send(a.Ref, crash{}) {
-				return fmt.Errorf("actor %s has stopped", path)
-			}
-			return nil
-		}
-	}
-	return fmt.Errorf("no actor %s", path)
-}
-
-// crash is the injected fault.
-type crash struct{}
-
-// actor wraps a producer so that injected faults reach every kind of actor.
-func (n *Node) actor(make func() runtime.Actor) func() runtime.Actor {
-	if !n.inject {
-		return make
-	}
-	return func() runtime.Actor { return &crashable{make()} }
-}
-
-type crashable struct{ runtime.Actor }
-
-// Receive implements runtime.Actor.
-func (c *crashable) Receive(ctx runtime.Context, msg any) {
-	if _, ok := msg.(crash); ok {
-		panic("injected fault")
-	}
-	c.Actor.Receive(ctx, msg)
-}
-
-// Actors lists the living actors.
-func (n *Node) Actors() []runtime.Info { return n.sys.Actors() }
-
-// Events are the latest supervision events.
-func (n *Node) Events() []runtime.Event { return n.sys.Events() }
-
-// BuffersInUse is the number of bytes of data buffers handed out now.
-func (n *Node) BuffersInUse() int64 { return n.pool.InUse() }
 
 // Shutdown ends the node in order: no new connections, a request to log out to
 // every initiator, time for them to do it, then everything stops and backends
@@ -229,21 +183,4 @@ func (n *Node) drain(ctx context.Context) error {
 		return drainSessions{seconds: seconds, reply: func() { reply(struct{}{}) }}
 	})
 	return err
-}
-
-// Sessions lists the sessions that are logged in.
-func (n *Node) Sessions(ctx context.Context) ([]SessionInfo, error) {
-	return runtime.Call(ctx, n.sys, n.sessions, func(reply func([]SessionInfo)) any {
-		return listSessions{reply: reply}
-	})
-}
-
-// SessionInfo is one session for the operator.
-type SessionInfo struct {
-	TSIH          uint16
-	InitiatorName string
-	Target        string // "" in a discovery session
-	Peer          net.Addr
-	Since         time.Time
-	ActorPath     string
 }

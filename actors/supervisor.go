@@ -3,6 +3,7 @@ package actors
 import (
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/iserd/iserd/actors/runtime"
@@ -89,6 +90,8 @@ func (a *supervisor) Receive(ctx runtime.Context, msg any) {
 			out = append(out, s.info)
 		}
 		m.reply(out)
+	case logoutSession:
+		m.reply(a.logout(ctx, m))
 	case sessionsOf:
 		known := make(map[runtime.Ref]sessionEntry)
 		for ref, s := range a.sessions {
@@ -163,7 +166,7 @@ func (a *supervisor) newSession(ctx runtime.Context, m newSession) {
 		m.reply(runtime.Ref{}, fmt.Errorf("there are %d sessions, as many as limits.sessions allows", len(a.sessions)))
 		return
 	}
-	s := &sessionActor{n: a.n, target: m.target, conn: m.conn, result: m.result, tsih: m.tsih}
+	s := &sessionActor{n: a.n, target: m.target, conn: m.conn, result: m.result, tsih: m.tsih, shown: new(atomic.Pointer[iscsi.Session])}
 	ref, err := ctx.Spawn(runtime.Spec{
 		Name: fmt.Sprintf("session-%04x", m.tsih), Kind: "session",
 		New:    a.n.actor(func() runtime.Actor { return s }),
@@ -172,7 +175,8 @@ func (a *supervisor) newSession(ctx runtime.Context, m newSession) {
 	if err == nil {
 		info := m.peer
 		info.TSIH, info.ActorPath, info.Since = m.tsih, ref.Path(), time.Now()
-		info.InitiatorName, info.Target = m.result.Identity.InitiatorName, m.result.Identity.TargetName
+		info.describe(&m.result)
+		info.session = s.shown
 		a.sessions[ref] = &sessionEntry{info: info, target: m.target, conn: m.conn, key: keyOf(&m.result)}
 	}
 	m.reply(ref, err)
@@ -205,6 +209,7 @@ type sessionActor struct {
 	result  login.Result
 	tsih    uint16
 	session *iscsi.Session
+	shown   *atomic.Pointer[iscsi.Session] // session, for whoever looks
 }
 
 // Messages of a session.
@@ -246,6 +251,7 @@ func (a *sessionActor) start(ctx runtime.Context) {
 		a.target.attach(s, &a.result)
 	}
 	a.session = s
+	a.shown.Store(s)
 	if !ctx.Send(a.conn, admitted{session: s, ref: ctx.Self()}) {
 		ctx.StopSelf()
 	}

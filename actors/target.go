@@ -171,6 +171,7 @@ func keyOf(res *login.Result) nexusKey {
 // nexusEntry is a session and what waits for its end.
 type nexusEntry struct {
 	key     nexusKey
+	peer    netip.Addr
 	tsih    uint16
 	session runtime.Ref
 	conn    runtime.Ref
@@ -202,6 +203,7 @@ type (
 	lunMapChanged struct{}
 	endTarget     struct{ reply func() }
 	sessionsKnown struct{ known map[runtime.Ref]sessionEntry }
+	logoutAll     struct{}
 )
 
 func newTargetActor(n *Node, t *Target) *targetActor {
@@ -237,6 +239,16 @@ func (a *targetActor) Receive(ctx runtime.Context, msg any) {
 	case lunMapChanged:
 		for ref := range a.bySess {
 			ctx.Send(ref, lunsChanged{})
+		}
+	case logoutAll:
+		for conn := range a.byConn {
+			ctx.Send(conn, requestLogout{seconds: drainSeconds})
+		}
+	case dismissed:
+		for ref, e := range a.bySess {
+			if !m.stays(e.key.name, e.peer) {
+				ctx.Send(ref, endSession{why: "the configuration does not admit it any more"})
+			}
 		}
 	case endTarget:
 		a.ending = append(a.ending, m.reply)
@@ -283,7 +295,7 @@ func (a *targetActor) admit(ctx runtime.Context, m *admit) {
 }
 
 func (a *targetActor) open(ctx runtime.Context, key nexusKey, m *admit) {
-	e := &nexusEntry{key: key, conn: m.conn, tsih: a.n.nextTSIH()}
+	e := &nexusEntry{key: key, peer: addrPort(m.peer.Peer).Addr(), conn: m.conn, tsih: a.n.nextTSIH()}
 	a.nexuses[key] = e
 	a.byConn[m.conn] = e
 	ctx.Watch(m.conn)
@@ -362,7 +374,7 @@ func (a *targetActor) learn(ctx runtime.Context) {
 
 func (a *targetActor) learned(ctx runtime.Context, known map[runtime.Ref]sessionEntry) {
 	for ref, s := range known {
-		e := &nexusEntry{key: s.key, tsih: s.info.TSIH, session: ref, conn: s.conn}
+		e := &nexusEntry{key: s.key, peer: addrPort(s.info.Peer).Addr(), tsih: s.info.TSIH, session: ref, conn: s.conn}
 		a.nexuses[s.key], a.bySess[ref], a.byConn[s.conn] = e, e, e
 		ctx.Watch(ref)
 		ctx.Watch(s.conn)

@@ -379,3 +379,6 @@ func (p *Port) keepStatsLocked(n *Nexus) {
 	s.InFlight = 0
 	p.past.Add(&s)
 }
+
+// Closed tells how the port answers while no unit is published.
+func (p *Port) Closed() Closed { return Closed(p.closed.Load()) }
