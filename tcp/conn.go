@@ -174,13 +174,16 @@ func (c *Conn) receiveTurn(t *Turn) {
 		err = c.flush()
 	}
 	if t.pause = err == nil && c.congested(); t.pause {
+		// A resume from before may still be there: Serve then looks once more.
 		t.park = false
-		c.drainResume()
 	}
 	switch {
 	case err == nil:
 	case errors.Is(err, iscsi.ErrLoggedOut), errors.Is(err, iscsi.ErrLoginFailed):
 		c.linger()
+	case errors.Is(err, errDataDigest):
+		_ = c.flush() // the Reject, RFC 7143 §7.8, as far as the peer takes it
+		t.Err = err
 	default:
 		t.Err = err
 	}
@@ -188,15 +191,6 @@ func (c *Conn) receiveTurn(t *Turn) {
 
 // congested reports whether too much waits for a full socket.
 func (c *Conn) congested() bool { return c.tx.blocked && c.tx.bytes > maxQueued }
-
-// drainResume forgets a signal that came before the pause.
-func (c *Conn) drainResume() {
-	select {
-	case <-c.resume:
-		c.resume <- struct{}{} // there was room since: look again
-	default:
-	}
-}
 
 // linger ends the connection in order: what is queued goes out, then a FIN;
 // what comes in is dropped until the peer closes. Closing at once would reset

@@ -28,6 +28,7 @@ type receiver struct {
 	spare  []byte // when the pool is spent
 	placed placedPDU
 	iov    [2]unix.Iovec
+	direct int // bytes of placed's segment that the receive under way may bring
 }
 
 // placedPDU is a PDU whose header is taken and whose data segment is not all
@@ -71,9 +72,14 @@ func (x *receiver) space(p *bufpool.Pool) []unix.Iovec {
 		x.r = 0
 	}
 	n := 0
+	x.direct = 0
 	if d := &x.placed; d.active && d.got < len(d.dst) {
-		// Only when the buffer is empty: its bytes come first.
-		x.iov[0] = iovec(d.dst[d.got:min(len(d.dst), d.got+maxReceive)])
+		// The buffer is empty: its bytes came first.
+		x.direct = min(len(d.dst)-d.got, maxReceive)
+		x.iov[0] = iovec(d.dst[d.got : d.got+x.direct])
+		if x.direct < len(d.dst)-d.got {
+			return x.iov[:1] // what comes next is not for the buffer
+		}
 		n = 1
 	}
 	x.iov[n] = iovec(m[x.w:])
@@ -82,12 +88,9 @@ func (x *receiver) space(p *bufpool.Pool) []unix.Iovec {
 
 // filled accounts for n received bytes.
 func (x *receiver) filled(n int) {
-	if d := &x.placed; d.active && d.got < len(d.dst) {
-		direct := min(n, len(d.dst)-d.got)
-		d.got += direct
-		n -= direct
-	}
-	x.w += n
+	direct := min(n, x.direct)
+	x.placed.got += direct
+	x.w += n - direct
 }
 
 // discard drops what was received.
