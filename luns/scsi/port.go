@@ -54,7 +54,10 @@ type Port struct {
 	// 5.14.11.2.5: it ends every command of the nexuses without a response and
 	// calls done, once, when none of them can touch the unit any more. It is
 	// called on a worker and must not block; done may be called on any
-	// goroutine. It is set before the first command. Without it the device
+	// goroutine. COMMANDS CLEARED BY ANOTHER INITIATOR for those that lost
+	// commands is its part too (TAS is zero, SAM-6 5.14); REGISTRATIONS
+	// PREEMPTED has been established when it is called. It is set before the
+	// first command. Without it the device
 	// server by itself sees to it that no command of these nexuses touches
 	// the medium after the GOOD of PREEMPT AND ABORT; those that had not begun
 	// finish with TASK ABORTED.
