@@ -185,59 +185,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// Session is one logged-in initiator.
-type Session struct {
-	TSIH          uint16 // target session identifying handle
-	InitiatorName string
-	Target        string // empty in a discovery session
-	Peer          net.Addr
-	Since         time.Time
-}
-
-// Sessions lists the sessions.
-func (s *Server) Sessions(ctx context.Context) ([]Session, error) {
-	infos, err := s.node.Sessions(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("iserd: %w", err)
-	}
-	out := make([]Session, 0, len(infos))
-	for _, i := range infos {
-		out = append(out, Session{TSIH: i.TSIH, InitiatorName: i.InitiatorName, Target: i.Target, Peer: i.Peer, Since: i.Since})
-	}
-	return out, nil
-}
-
-// Actor is one actor of the tree, for inspection.
-type Actor struct {
-	Path      string
-	Kind      string
-	Behaviour string
-	Queued    int
-	Restarts  uint64
-	Age       time.Duration
-}
-
-// Actors lists the actors that live now.
-func (s *Server) Actors() []Actor {
-	infos := s.node.Actors()
-	out := make([]Actor, 0, len(infos))
-	for _, i := range infos {
-		out = append(out, Actor{Path: i.Path, Kind: i.Kind, Behaviour: i.Behaviour, Queued: i.Depth, Restarts: i.Restarts, Age: i.Age})
-	}
-	return out
-}
-
-// Crash makes the actor at path panic. It needs WithFaultInjection.
-func (s *Server) Crash(path string) error {
-	if err := s.node.Crash(path); err != nil {
-		return fmt.Errorf("iserd: %w", err)
-	}
-	return nil
-}
-
-// BuffersInUse is the number of bytes of data buffers in use now.
-func (s *Server) BuffersInUse() int64 { return s.node.BuffersInUse() }
-
 // AccessOption restricts who may log in.
 type AccessOption func(*actors.Access)
 

@@ -33,17 +33,9 @@ type TargetOption func(*targetOptions)
 // AddTarget adds a target with an iSCSI name (RFC 7143 §4.2.7). It fails if a
 // backend can't be opened; nothing is left of the target then.
 func (s *Server) AddTarget(ctx context.Context, name string, opts ...TargetOption) (*Target, error) {
-	o := targetOptions{cfg: actors.TargetConfig{Name: name, Session: login.DefaultLimits()}}
-	for _, f := range opts {
-		f(&o)
-	}
-	a := &o.cfg.Access
-	if !o.open && !a.Auth.Required && len(a.Names)+len(a.Addresses)+len(o.cfg.Initiators) == 0 {
-		o.errs = append(o.errs, errors.New("nobody may log in: use AnyInitiator, Allow, AllowFrom or CHAP"))
-	}
-	o.errs = append(o.errs, a.Auth.Validate())
-	if err := errors.Join(o.errs...); err != nil {
-		return nil, fmt.Errorf("iserd: target %s: %w", name, err)
+	o, err := collect(name, opts)
+	if err != nil {
+		return nil, err
 	}
 	t, err := s.node.AddTarget(ctx, o.cfg)
 	if err != nil {
@@ -55,6 +47,23 @@ func (s *Server) AddTarget(ctx context.Context, name string, opts ...TargetOptio
 		}
 	}
 	return &Target{t}, nil
+}
+
+// collect applies the options and checks what they amount to.
+func collect(name string, opts []TargetOption) (*targetOptions, error) {
+	o := &targetOptions{cfg: actors.TargetConfig{Name: name, Session: login.DefaultLimits()}}
+	for _, f := range opts {
+		f(o)
+	}
+	a := &o.cfg.Access
+	if !o.open && !a.Auth.Required && len(a.Names)+len(a.Addresses)+len(o.cfg.Initiators) == 0 {
+		o.errs = append(o.errs, errors.New("nobody may log in: use AnyInitiator, Allow, AllowFrom or CHAP"))
+	}
+	o.errs = append(o.errs, a.Auth.Validate())
+	if err := errors.Join(o.errs...); err != nil {
+		return nil, fmt.Errorf("iserd: target %s: %w", name, err)
+	}
+	return o, nil
 }
 
 // Name is the iSCSI name.

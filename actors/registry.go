@@ -52,8 +52,13 @@ type PortalGroup struct {
 	changed atomic.Pointer[Access]
 }
 
-// SetDiscovery replaces who may discover targets, for logins from now on.
-func (g *PortalGroup) SetDiscovery(a Access) { g.changed.Store(&a) }
+// SetDiscovery replaces who may discover targets, for logins from now on, and
+// returns who might before.
+func (g *PortalGroup) SetDiscovery(a Access) (old Access) {
+	old = *g.access()
+	g.changed.Store(&a)
+	return old
+}
 
 func (g *PortalGroup) access() *Access {
 	if a := g.changed.Load(); a != nil {
