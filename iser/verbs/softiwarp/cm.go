@@ -27,7 +27,7 @@ type CM struct {
 
 	mu      sync.Mutex // guards:
 	watched map[uint64]watcher
-	timed   map[*Conn]time.Time // when the peer's frame must be there
+	timed   map[timed]time.Time
 
 	queueMu sync.Mutex // guards:
 	queue   []verbs.Event
@@ -44,12 +44,19 @@ type watcher interface {
 	socketReady(events uint32)
 }
 
+// timed is what has a time limit: a Conn until its handshake is over, a
+// Listener until it tries again.
+type timed interface {
+	// timeout is called by Next, without locks, when the time has come.
+	timeout()
+}
+
 func newCM(d *Device) (*CM, error) {
 	epfd, evfd, err := newPoller()
 	if err != nil {
 		return nil, fmt.Errorf("softiwarp: connection manager: %w", err)
 	}
-	m := &CM{dev: d, epfd: epfd, evfd: evfd, watched: make(map[uint64]watcher), timed: make(map[*Conn]time.Time)}
+	m := &CM{dev: d, epfd: epfd, evfd: evfd, watched: make(map[uint64]watcher), timed: make(map[timed]time.Time)}
 	_ = unix.SetNonblock(epfd, true) // makes os.File use the poller
 	m.file = os.NewFile(uintptr(epfd), "softiwarp")
 	if m.raw, err = m.file.SyscallConn(); err != nil {
@@ -171,7 +178,7 @@ func (m *CM) nextDeadline() time.Time {
 
 func (m *CM) expire(now time.Time) {
 	m.mu.Lock()
-	var late []*Conn
+	var late []timed
 	for c, t := range m.timed {
 		if !now.Before(t) {
 			late = append(late, c)
@@ -184,15 +191,14 @@ func (m *CM) expire(now time.Time) {
 	}
 }
 
-// startTimer bounds the time until c's handshake is over.
-func (m *CM) startTimer(c *Conn) {
+func (m *CM) startTimer(c timed, d time.Duration) {
 	m.mu.Lock()
-	m.timed[c] = time.Now().Add(m.dev.cfg.HandshakeTimeout)
+	m.timed[c] = time.Now().Add(d)
 	m.mu.Unlock()
 	m.wake() // Next may be waiting longer
 }
 
-func (m *CM) stopTimer(c *Conn) {
+func (m *CM) stopTimer(c timed) {
 	m.mu.Lock()
 	delete(m.timed, c)
 	m.mu.Unlock()

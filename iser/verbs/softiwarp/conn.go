@@ -108,7 +108,7 @@ func (c *Conn) Connect(p verbs.ConnParam) error {
 		c.connectFailed(err)
 		return nil
 	}
-	c.cm.startTimer(c)
+	c.cm.startTimer(c, c.dev.cfg.HandshakeTimeout)
 	c.token, err = c.cm.watch(c.fd, unix.EPOLLOUT, c)
 	return err
 }

@@ -256,7 +256,7 @@ func badSegments(v *victim, mr *MR) map[string]struct {
 		payload []byte
 		want    fault
 	}{
-		"write, unknown STag":      {write(mr.RKey()^0x100, to), some, faultTaggedSTag},
+		"write, unknown STag":      {write(mr.RKey()^1<<31, to), some, faultTaggedSTag},
 		"write, old key":           {write(mr.RKey()-1, to), some, faultTaggedSTag},
 		"write, STag 0":            {write(0, to), some, faultTaggedSTag},
 		"write, STag ones":         {write(^uint32(0), to), some, faultTaggedSTag},

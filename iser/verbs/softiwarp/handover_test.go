@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/iserd/iserd/iser/verbs"
 )
 
@@ -371,4 +373,36 @@ func TestKeys(t *testing.T) {
 	if len(byIndex) == len(seen) {
 		t.Error("no index was used again")
 	}
+}
+
+// A listener that the system gives no descriptors waits, and comes back.
+func TestNoDescriptors(t *testing.T) {
+	a, b := newEnd(t, Config{}), newEnd(t, Config{})
+	l, err := b.cm.Listen(loopback, 0)
+	must(t, err)
+	a.dial(l.Addr())
+	a.newQP()
+	must(t, a.conn.Connect(param))
+	done := make(chan struct{})
+	go func() { // until it is connected, a's Next must run
+		defer close(done)
+		a.est = a.next()
+	}()
+	var old unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
+	low := old
+	low.Cur = 3
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+	start := cpu()
+	b.noEvent(250 * time.Millisecond)
+	used := time.Duration(cpu() - start)
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &old))
+	if used > 200*time.Millisecond {
+		t.Errorf("waiting for descriptors has used %v of CPU", used)
+	}
+	b.conn = b.event(verbs.EventConnectRequest).Conn.(*Conn)
+	b.newQP()
+	must(t, b.conn.Accept(param))
+	<-done
+	must(t, l.Close())
 }

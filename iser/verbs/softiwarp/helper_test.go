@@ -99,7 +99,12 @@ func (e *end) event(kind verbs.EventKind) verbs.Event {
 // none asserts that no event waits.
 func (e *end) none() {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	e.noEvent(20 * time.Millisecond)
+}
+
+func (e *end) noEvent(d time.Duration) {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	if ev, err := e.cm.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		e.t.Fatalf("event %v, error %v; want none", ev.Kind, err)

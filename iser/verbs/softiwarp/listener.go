@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -127,7 +128,7 @@ func (l *Listener) begin(fd int, read []byte) error {
 	}
 	l.conns[c] = struct{}{}
 	l.mu.Unlock()
-	l.cm.startTimer(c)
+	l.cm.startTimer(c, c.dev.cfg.HandshakeTimeout)
 	// Readable at once when the rest is there, and level-triggered, so Next
 	// goes on from here. A frame that was read in full needs a push.
 	events := uint32(unix.EPOLLIN | unix.EPOLLRDHUP)
@@ -159,10 +160,37 @@ func (l *Listener) socketReady(uint32) {
 		switch {
 		case err == nil:
 			_ = l.begin(fd, nil)
-		case errors.Is(err, unix.ECONNABORTED) || errors.Is(err, unix.EINTR):
-		default: // EAGAIN, or no descriptors: level-triggered
+		case errors.Is(err, unix.EAGAIN):
 			return
+		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM):
+			l.pause()
+			return
+		default: // of the one connection, see accept(2)
 		}
+	}
+}
+
+// acceptAgain is how long a listener waits when the system has no descriptors
+// or no memory.
+const acceptAgain = 100 * time.Millisecond
+
+// pause stops accepting for a while: the socket stays readable.
+func (l *Listener) pause() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.cm.rewatch(l.fd, 0, l.token)
+	l.cm.startTimer(l, acceptAgain)
+}
+
+// timeout ends a pause.
+func (l *Listener) timeout() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed && !l.stalled {
+		l.cm.rewatch(l.fd, unix.EPOLLIN, l.token)
 	}
 }
 
@@ -208,5 +236,6 @@ func (l *Listener) Close() error {
 		return nil
 	}
 	l.cm.unwatch(l.fd, l.token)
+	l.cm.stopTimer(l)
 	return unix.Close(l.fd)
 }

@@ -1,6 +1,7 @@
 package softiwarp
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -100,10 +101,7 @@ func (t *stagTable) alloc() (uint32, error) {
 	root := &t.root[index>>stagLeafBits]
 	if root.Load() == nil {
 		leaf := &stagLeaf{}
-		first := randomUint32()
-		for i := range leaf.key {
-			leaf.key[i] = uint8(first>>(i%4*8)) + uint8(i)
-		}
+		_, _ = rand.Read(leaf.key[:]) // never fails
 		root.Store(leaf)
 	}
 	return index, nil

@@ -13,6 +13,9 @@ func TestSuite(t *testing.T) {
 		if cfg.Revision1 {
 			continue // tells no depths, which the suite asserts
 		}
+		if testing.Short() && name != "plain" && name != "crc" {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			p := New(cfg)
 			verbstest.Run(t, verbstest.Config{Provider: p, Target: netip.MustParseAddr("127.0.0.1")})
