@@ -197,10 +197,15 @@ func (c *Conn) SendControl(h *pdu.BHS, data []byte) {
 // putHeader writes a header and its digest, and returns how long that is.
 func (c *Conn) putHeader(b []byte, h *pdu.BHS) int {
 	copy(b, h[:])
+	return c.sealHeader(b)
+}
+
+// sealHeader puts the digest, if there is one, behind the header in b.
+func (c *Conn) sealHeader(b []byte) int {
 	if !c.headerDigest {
 		return pdu.BHSLen
 	}
-	pdu.PutDigest(b[pdu.BHSLen:], pdu.UpdateCRC32C(0, h[:]))
+	pdu.PutDigest(b[pdu.BHSLen:], pdu.UpdateCRC32C(0, b[:pdu.BHSLen]))
 	return pdu.BHSLen + pdu.DigestLen
 }
 
@@ -249,14 +254,15 @@ func (c *Conn) putDataIn(d *pdu.DataIn, t *iscsi.Task, last bool, data []byte) {
 		d.StatSN = c.engine.NextStatSN()
 		d.Overflow, d.Underflow, d.ResidualCount = t.Residual()
 	}
-	var h pdu.BHS
-	d.Encode(&h)
-	c.engine.StampWindow(&h)
 	n := pdu.BHSLen
 	if c.headerDigest {
 		n += pdu.DigestLen
 	}
-	c.putHeader(c.tx.space(n), &h)
+	b := c.tx.space(n)
+	h := (*pdu.BHS)(b) // made where it is sent from: a copy would be an allocation
+	d.Encode(h)
+	c.engine.StampWindow(h)
+	c.sealHeader(b)
 	c.tx.push(data)
 	pad := pdu.Pad(len(data))
 	if pad > 0 {
