@@ -11,6 +11,7 @@ import (
 
 	"github.com/iserd/iserd/actors/runtime"
 	"github.com/iserd/iserd/internal/iscsi"
+	"github.com/iserd/iserd/iser"
 	"github.com/iserd/iserd/luns/scsi"
 	"github.com/iserd/iserd/pdu"
 	"github.com/iserd/iserd/pdu/login"
@@ -26,13 +27,13 @@ const lingerTime = 2 * time.Second
 const maxLoginData = 64 << 10
 
 // connActor is one connection: the iSCSI layer and its datamover, joined to
-// the tree. Its mailbox is a pump: turns of the socket are run inline by the
-// goroutine that owns the socket.
+// the tree. Its mailbox is a pump: turns are run inline by the goroutine that
+// owns the socket or the completion queue.
 type connActor struct {
 	n       *Node
 	portal  *portal
 	peer    netip.Addr
-	tcp     *tcp.Conn
+	mover   transport
 	engine  *iscsi.Conn
 	machine *login.Machine
 
@@ -71,23 +72,22 @@ type (
 	}
 )
 
-func newConnActor(n *Node, sock tcp.Socket, p *portal, peer netip.Addr) (*connActor, error) {
-	t, err := tcp.NewConn(sock, tcp.Config{Receive: n.rxPool, MaxLoginData: maxLoginData})
+func newConnActor(n *Node, l link, p *portal, peer netip.Addr) (*connActor, error) {
+	t, err := l.open(n)
 	if err != nil {
 		return nil, err
 	}
-	a := &connActor{n: n, portal: p, peer: peer, tcp: t}
+	a := &connActor{n: n, portal: p, peer: peer, mover: t}
 	policy := &loginPolicy{n: n, group: p.group, peer: peer}
-	a.machine = login.NewMachine(policy, login.Env{Outstanding: &n.challenges})
-	a.engine = iscsi.NewConn(iscsi.Options{Datamover: t, Env: a, Pool: n.pool, Login: a.machine})
-	t.Bind(a.engine)
+	a.machine = login.NewMachine(policy, login.Env{Outstanding: &n.challenges, Transport: t.kind()})
+	a.engine = iscsi.NewConn(iscsi.Options{Datamover: dataPath(t), Env: a, Pool: t.pool(), Login: a.machine})
+	t.bind(a.engine)
 	return a, nil
 }
 
-// serve owns the socket until the connection ends.
+// serve has turns of the transport run by the actor's pump.
 func (a *connActor) serve(pump *runtime.Pump) {
-	run := func(t *tcp.Turn) bool { return pump.Run(t) }
-	err := a.tcp.Serve(run, func(f func()) { a.n.sys.Go("flush", f) })
+	err := a.mover.serve(pump.Run)
 	if err != nil && !ordinary(err) {
 		a.n.log.Debug("connection ended", "peer", a.peer, "reason", err)
 	}
@@ -103,22 +103,23 @@ func ordinary(err error) bool {
 
 // Receive implements runtime.Actor.
 func (a *connActor) Receive(ctx runtime.Context, msg any) {
-	switch m := msg.(type) {
-	case *tcp.Turn:
-		a.heard = true
-		a.engine.Tick()
-		a.tcp.Turn(m)
-		a.afterTurn(m)
+	if mine, err := a.turn(msg); mine {
+		a.afterTurn(err)
 		return
+	}
+	switch m := msg.(type) {
 	case wake:
 		a.engine.Tick()
 		a.engine.Completed()
 	case runtime.Started:
 		a.start(ctx)
 	case runtime.Stopping:
-		a.tcp.Close()
+		// In this order: the hardware may still have tasks of the engine, which
+		// come back when the engine knows of its end.
+		defer a.mover.Close()
 		a.engine.Close()
 		a.machine.Close()
+		return
 	case runtime.Terminated:
 		if m.Ref == a.session {
 			ctx.StopSelf()
@@ -126,12 +127,23 @@ func (a *connActor) Receive(ctx runtime.Context, msg any) {
 	default:
 		a.control(msg)
 	}
-	a.tcp.Flush()
+	a.mover.Flush()
+}
+
+// turn runs a turn of the transport, if msg is one.
+func (a *connActor) turn(msg any) (bool, error) {
+	switch msg.(type) {
+	case *tcp.Turn, *iser.Turn:
+		a.heard = true
+		a.engine.Tick()
+		return a.mover.turn(msg)
+	}
+	return false, nil
 }
 
 func (a *connActor) start(ctx runtime.Context) {
 	a.ctx = ctx
-	a.log = ctx.Log().With("peer", a.tcp.RemoteAddr().String())
+	a.log = ctx.Log().With("peer", a.mover.RemoteAddr().String())
 	ctx.SetBehaviour("login")
 	a.stopLogin = ctx.After(a.n.limits.LoginTimeout, loginTimeout{})
 }
@@ -169,12 +181,12 @@ func (a *connActor) control(msg any) {
 }
 
 // afterTurn looks at what a turn of the socket has brought.
-func (a *connActor) afterTurn(t *tcp.Turn) {
+func (a *connActor) afterTurn(err error) {
 	switch {
-	case t.Err != nil:
-		a.broken(t.Err)
+	case err != nil:
+		a.broken(err)
 		a.ctx.StopSelf()
-	case a.tcp.Lingering() && !a.lingering:
+	case a.mover.Lingering() && !a.lingering:
 		a.over(nil)
 	}
 }
@@ -184,10 +196,10 @@ func (a *connActor) over(err error) {
 	if r := a.engine.Refusal(); r != nil && !a.lingering {
 		a.logRefusal(r)
 	}
-	if err == nil && !a.tcp.Lingering() {
+	if err == nil && !a.mover.Lingering() {
 		return
 	}
-	a.tcp.Shutdown()
+	a.mover.Shutdown()
 	if !a.lingering {
 		a.lingering = true
 		a.ctx.SetBehaviour("closing")
@@ -197,7 +209,7 @@ func (a *connActor) over(err error) {
 
 // Admit implements iscsi.Env.
 func (a *connActor) Admit(res login.Result) {
-	m := admit{conn: a.ctx.Self(), result: res, peer: SessionInfo{Peer: a.tcp.RemoteAddr()}}
+	m := admit{conn: a.ctx.Self(), result: res, peer: SessionInfo{Peer: a.mover.RemoteAddr()}}
 	if res.Identity.Discovery {
 		a.n.admitDiscovery(m)
 		return
@@ -235,7 +247,7 @@ func (a *connActor) admitted(m admitted) {
 
 // SendTargets implements iscsi.Env.
 func (a *connActor) SendTargets(s *iscsi.Session, which string) []iscsi.TargetRecord {
-	return a.n.sendTargets(s, which, a.peer, a.tcp.LocalAddr())
+	return a.n.sendTargets(s, which, a.peer, a.mover.LocalAddr())
 }
 
 // Manage implements iscsi.Env.

@@ -7,6 +7,7 @@
 //	│  ├─ conn-N            one connection; its mailbox is run by the goroutine
 //	│  │                    that owns the socket. Stopped on a fault, never restarted
 //	│  └─ session-TSIH      one I_T nexus. Stopped on a fault, never restarted
+//	├─ rdma-PROVIDER        the devices of one RDMA provider and their pumps
 //	├─ portal-ADDR          one listening address. Restarted; the socket stays open
 //	├─ target-IQN           admission, reinstatement, task management. Restarted
 //	└─ lun-NAME             one logical unit behind its data port. Restarted with a

@@ -11,6 +11,7 @@ import (
 
 	"github.com/iserd/iserd/actors/runtime"
 	"github.com/iserd/iserd/internal/bufpool"
+	"github.com/iserd/iserd/iser/verbs"
 	"github.com/iserd/iserd/pdu/chap"
 )
 
@@ -79,6 +80,9 @@ type Node struct {
 
 	tsih atomic.Uint32
 	conn atomic.Uint64
+
+	rdmaMu    sync.Mutex                     // guards providers
+	providers map[verbs.Provider]runtime.Ref // the actors of RDMA providers
 
 	mu       sync.Mutex // serialises changes of the registry
 	registry atomic.Pointer[registry]

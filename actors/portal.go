@@ -80,7 +80,7 @@ func (n *Node) Dial(group *PortalGroup) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !n.sys.Send(n.sessions, newConn{sock: theirs, portal: &portal{group: group}}) {
+	if !n.sys.Send(n.sessions, newConn{link: tcpLink{theirs}, portal: &portal{group: group}}) {
 		ours.Close()
 		theirs.Close()
 		return nil, net.ErrClosed
@@ -111,7 +111,7 @@ func (a *portalActor) Receive(ctx runtime.Context, msg any) {
 			m.sock.Close()
 			return
 		}
-		if !ctx.Send(a.n.sessions, newConn{sock: sock, portal: m.portal}) {
+		if !ctx.Send(a.n.sessions, newConn{link: tcpLink{sock}, portal: m.portal}) {
 			sock.Close()
 		}
 	}

@@ -157,7 +157,9 @@ func (n *Node) sendTargets(s *iscsi.Session, which string, peer netip.Addr, loca
 		rec := iscsi.TargetRecord{Name: name}
 		for _, p := range reg.portals {
 			if cfg.offeredBy(p.group) {
-				rec.Addresses = append(rec.Addresses, p.advertise(local))
+				if a := p.advertise(local); !slices.Contains(rec.Addresses, a) {
+					rec.Addresses = append(rec.Addresses, a)
+				}
 			}
 		}
 		if len(rec.Addresses) > 0 {

@@ -9,7 +9,6 @@ import (
 	"github.com/iserd/iserd/actors/runtime"
 	"github.com/iserd/iserd/internal/iscsi"
 	"github.com/iserd/iserd/pdu/login"
-	"github.com/iserd/iserd/tcp"
 )
 
 // supervisor is the parent of all connections and sessions. They are not
@@ -42,7 +41,7 @@ type sessionEntry struct {
 // Messages of the supervisor.
 type (
 	newConn struct {
-		sock   tcp.Socket
+		link   link
 		portal *portal
 	}
 	newSession struct {
@@ -113,22 +112,21 @@ func (a *supervisor) Receive(ctx runtime.Context, msg any) {
 }
 
 func (a *supervisor) newConn(ctx runtime.Context, m newConn) {
-	peer := addrPort(m.sock.RemoteAddr()).Addr()
+	peer := addrPort(m.link.RemoteAddr()).Addr()
 	if len(a.draining) > 0 {
-		m.sock.Close()
+		m.link.refuse()
 		return
 	}
 	if a.strange >= a.n.limits.LoginsAtOnce || peer.IsValid() && a.perAddr[peer] >= a.n.limits.LoginsPerAddr {
-		m.sock.Close()
+		m.link.refuse()
 		if a.refused++; a.refused == 1 {
 			ctx.After(time.Second, reportRefused{})
 		}
 		return
 	}
-	c, err := newConnActor(a.n, m.sock, m.portal, peer)
+	c, err := newConnActor(a.n, m.link, m.portal, peer)
 	if err != nil {
-		ctx.Log().Warn("cannot use a connection", "peer", m.sock.RemoteAddr().String(), "reason", err)
-		m.sock.Close()
+		ctx.Log().Warn("cannot use a connection", "peer", m.link.RemoteAddr().String(), "reason", err)
 		return
 	}
 	pump := runtime.NewPump()
@@ -139,7 +137,7 @@ func (a *supervisor) newConn(ctx runtime.Context, m newConn) {
 	})
 	if err != nil {
 		ctx.Log().Error("cannot start a connection", "reason", err)
-		m.sock.Close()
+		c.mover.abandon()
 		return
 	}
 	a.conns[ref] = &connEntry{peer: peer}

@@ -160,8 +160,19 @@ func (p *Pump) run() {
 	debug.SetPanicOnFault(true)
 	defer close(p.ended)
 	defer p.bury()
-	for p.once() {
+	for p.guarded() {
 	}
+}
+
+// guarded is once, whose panic ends the connections of this pump and no more.
+func (p *Pump) guarded() (more bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.lose(fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+			more = p.needed()
+		}
+	}()
+	return p.once()
 }
 
 // once waits for something to do and does it; false at the end.

@@ -1,0 +1,176 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/iserd/iserd/actors/runtime"
+	"github.com/iserd/iserd/iser"
+	"github.com/iserd/iserd/iser/verbs"
+)
+
+// ServeISER makes addr an iSER portal of group, over the devices of prov that
+// have the address. The node borrows prov until Shutdown. It returns at once, with
+// the address in use; stop ends listening and leaves connections alone.
+func (n *Node) ServeISER(ctx context.Context, prov verbs.Provider, addr netip.AddrPort, group *PortalGroup) (at netip.AddrPort, stop func(), err error) {
+	ref, err := n.rdma(ctx, prov)
+	if err != nil {
+		return at, nil, err
+	}
+	p := &portal{group: group}
+	type answer struct {
+		l   *iser.Listener
+		err error
+	}
+	a, err := runtime.Call(ctx, n.sys, ref, func(reply func(answer)) any {
+		return listenRDMA{addr: addr, portal: p, reply: func(l *iser.Listener, err error) { reply(answer{l, err}) }}
+	})
+	if err = errors.Join(err, a.err); err != nil {
+		return at, nil, fmt.Errorf("portal %v: %w", addr, err)
+	}
+	p.listener = rdmaListener{a.l}
+	portalRef, err := n.spawn(ctx, runtime.Spec{
+		Name: "portal-iser-" + a.l.Addr().String(), Kind: "portal",
+		New: n.actor(func() runtime.Actor { return &portalActor{n: n, p: p} }),
+	}, func(*runtime.Failure) { a.l.Close() })
+	if err != nil {
+		return at, nil, errors.Join(fmt.Errorf("portal %v: %w", addr, err), a.l.Close())
+	}
+	err = n.update(func(r *registry) error {
+		r.portals = append(r.portals, p)
+		return nil
+	})
+	if err != nil {
+		return at, nil, err
+	}
+	n.log.Info("portal is listening", "address", a.l.Addr().String(), "group", group.Name, "tag", group.Tag,
+		"transport", "iser", "provider", prov.Name())
+	return a.l.Addr(), func() { n.endPortal(p, portalRef) }, nil
+}
+
+// rdmaListener is an iSER listener in the place of a socket's; connections come
+// from its engine, not from Accept.
+type rdmaListener struct{ l *iser.Listener }
+
+// Accept implements net.Listener.
+func (rdmaListener) Accept() (net.Conn, error) { return nil, net.ErrClosed }
+
+// Close implements net.Listener.
+func (r rdmaListener) Close() error { return r.l.Close() }
+
+// Addr implements net.Listener.
+func (r rdmaListener) Addr() net.Addr { return net.TCPAddrFromAddrPort(r.l.Addr()) }
+
+// rdma returns the actor of a provider, and starts it when it is the first time.
+func (n *Node) rdma(ctx context.Context, prov verbs.Provider) (runtime.Ref, error) {
+	n.rdmaMu.Lock()
+	defer n.rdmaMu.Unlock()
+	if ref, ok := n.providers[prov]; ok {
+		return ref, nil
+	}
+	ref, err := n.spawn(ctx, runtime.Spec{
+		Name: "rdma-" + prov.Name(), Kind: "rdma",
+		New: n.actor(func() runtime.Actor { return &rdmaActor{n: n, prov: prov} }),
+		Policy: runtime.Policy{Directive: runtime.Stop},
+	}, nil)
+	if err != nil {
+		return ref, fmt.Errorf("RDMA provider %s: %w", prov.Name(), err)
+	}
+	if n.providers == nil {
+		n.providers = make(map[verbs.Provider]runtime.Ref)
+	}
+	n.providers[prov] = ref
+	return ref, nil
+}
+
+// Messages of a provider's actor.
+type (
+	listenRDMA struct {
+		addr   netip.AddrPort
+		portal *portal
+		reply  func(*iser.Listener, error)
+	}
+	rdmaUsage struct{ reply func(iser.Usage) }
+)
+
+// rdmaActor owns the engine of one RDMA provider: listeners, devices and the
+// pumps of their completion queues. What runs on connections runs elsewhere, and a
+// pump contains its own faults; a fault of this actor stops it, and its engine ends.
+type rdmaActor struct {
+	n      *Node
+	prov   verbs.Provider
+	engine *iser.Engine
+	err    error
+}
+
+// Receive implements runtime.Actor.
+func (a *rdmaActor) Receive(ctx runtime.Context, msg any) {
+	switch m := msg.(type) {
+	case runtime.Started:
+		a.start(ctx)
+	case listenRDMA:
+		if a.err != nil {
+			m.reply(nil, a.err)
+			return
+		}
+		m.reply(a.listen(m))
+	case rdmaUsage:
+		var u iser.Usage
+		if a.engine != nil {
+			u = a.engine.Usage()
+		}
+		m.reply(u)
+	case runtime.Stopping, runtime.Restarting:
+		if a.engine != nil {
+			a.engine.Close()
+		}
+	}
+}
+
+func (a *rdmaActor) start(ctx runtime.Context) {
+	log := ctx.Log()
+	a.engine, a.err = iser.NewEngine(a.prov, iser.Config{
+		Start:         a.n.sys.Go,
+		Report:        func(msg string, kv ...any) { log.Warn(msg, kv...) },
+		PoolMemory:    a.n.limits.BufferMemory,
+		CommandWindow: a.n.limits.CommandWindow,
+	})
+	ctx.SetBehaviour("running")
+	if a.err != nil {
+		ctx.SetBehaviour("unavailable")
+	}
+}
+
+// listen has connections handed to the supervisor of sessions.
+func (a *rdmaActor) listen(m listenRDMA) (*iser.Listener, error) {
+	n := a.n
+	return a.engine.Listen(m.addr, func(r *iser.Request) {
+		if !n.sys.Send(n.sessions, newConn{link: iserLink{r}, portal: m.portal}) {
+			r.Refuse()
+		}
+	})
+}
+
+// RDMAUsage is what the providers in use hold.
+func (n *Node) RDMAUsage(ctx context.Context) (iser.Usage, error) {
+	n.rdmaMu.Lock()
+	refs := make([]runtime.Ref, 0, len(n.providers))
+	for _, ref := range n.providers {
+		refs = append(refs, ref)
+	}
+	n.rdmaMu.Unlock()
+	var sum iser.Usage
+	for _, ref := range refs {
+		u, err := runtime.Call(ctx, n.sys, ref, func(reply func(iser.Usage)) any { return rdmaUsage{reply} })
+		if err != nil {
+			return sum, err
+		}
+		sum.Connections += u.Connections
+		sum.Registered += u.Registered
+		sum.InUse += u.InUse
+	}
+	return sum, nil
+}
