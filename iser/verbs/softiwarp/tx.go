@@ -54,7 +54,7 @@ type transmitter struct {
 }
 
 func (t *transmitter) init() {
-	t.sendMSN, t.readMSN = 1, 1
+	t.sendMSN, t.readMSN, t.answer = 1, 1, true
 	t.nextSink = randomUint32()
 	t.pieces = make([][]byte, 0, maxSGE)
 }
