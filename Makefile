@@ -8,7 +8,7 @@ SHELL := /bin/bash
 BIN      := bin/iserd
 FUZZTIME ?= 5s
 # Packages whose tests drive other people's programs; the rest are unit tests.
-FOREIGN  := /test/(lab|interop|conformance)(/|$$)
+FOREIGN  := /test/(lab|vmlab|interop|conformance)(/|$$)
 UNIT     := unit=$$(go list ./... | grep -vE '$(FOREIGN)')
 # The version is stamped from git where git can tell it.
 VCS      := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false)
@@ -31,7 +31,7 @@ setup: ## install what the tests need (Debian packages, Go modules)
 
 .PHONY: test
 test: ## everything that CI runs; on a fresh Debian 12 it installs what it needs
-	@for step in setup build lint-cached race test-unit fuzz lab interop conformance; do \
+	@for step in setup build lint-cached race test-unit fuzz lab interop conformance vm; do \
 		scripts/step $$step $(MAKE) --no-print-directory $$step; \
 	done
 
@@ -66,6 +66,10 @@ interop: build ## libiscsi's tools, QEMU and the kernel's initiator against bin/
 .PHONY: conformance
 conformance: build ## libiscsi's conformance suite against bin/iserd
 	ISERD_INTEROP=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -v -timeout 30m ./test/conformance
+
+.PHONY: vm
+vm: build ## a Debian kernel with soft-RoCE in QEMU (root)
+	ISERD_VM=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -v -timeout 40m ./test/vmlab
 
 .PHONY: bench
 bench: build ## compare with Debian's tgt on this machine

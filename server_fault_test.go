@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,8 +25,8 @@ type load struct {
 	lba    uint32
 	s      *initiator.Session
 	gen    uint64 // of the last acknowledged write
-	logins int
-	ios    int
+	logins atomic.Int64
+	ios    atomic.Int64
 	busy   int
 	sense  map[string]int
 }
@@ -51,7 +52,7 @@ func (l *load) login(ctx context.Context) error {
 		o.ISID = pdu.ISID{0x80, 0, 0, 0, byte(l.lba >> 8), byte(l.lba)}
 	})
 	if err == nil {
-		l.logins++
+		l.logins.Add(1)
 	}
 	return err
 }
@@ -100,10 +101,42 @@ func (l *load) run(ctx context.Context) {
 			l.t.Errorf("LBA %d: acknowledged write %d is not there", l.lba, next)
 			break
 		}
-		l.ios++
+		l.ios.Add(1)
 	}
 	if l.s != nil {
 		l.s.Close()
+	}
+}
+
+// progress waits until every load has checked another write.
+func progress(t *testing.T, loads []*load) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for _, l := range loads {
+		for was := l.ios.Load(); l.ios.Load() < was+2; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("LBA %d: no I/O for 30 s", l.lba)
+			}
+		}
+	}
+}
+
+// restarted waits until the actors of a kind have been restarted n times.
+func restarted(t *testing.T, srv *iserd.Server, kind string, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		restarts := 0
+		for _, a := range srv.Actors() {
+			if a.Kind == kind {
+				restarts += int(a.Restarts)
+			}
+		}
+		if restarts >= n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d restarts of %s, want %d", restarts, kind, n)
+		}
 	}
 }
 
@@ -134,7 +167,7 @@ func TestFaults(t *testing.T) {
 		"sessions": {relogin: true, pause: 400 * time.Millisecond},
 		"target":   {pause: 200 * time.Millisecond},
 		"portal":   {pause: 200 * time.Millisecond},
-		"lun":      {pause: 7 * time.Second},
+		"lun":      {pause: 300 * time.Millisecond},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -155,25 +188,28 @@ func TestFaults(t *testing.T) {
 				loads = append(loads, l)
 				wg.Go(func() { l.run(ctx) })
 			}
-			time.Sleep(50 * time.Millisecond)
+			progress(t, loads)
 			crashed := 0
 			for range rounds {
 				crashed += crashAll(srv, kind)
 				time.Sleep(seen.pause)
+				if kind == "lun" {
+					restarted(t, srv, kind, crashed)
+				}
+				if seen.pause > 100*time.Millisecond {
+					progress(t, loads)
+				}
 			}
-			time.Sleep(300 * time.Millisecond)
+			progress(t, loads)
 			cancel()
 			wg.Wait()
 			if crashed == 0 {
 				t.Fatalf("no actor of kind %s", kind)
 			}
 			for _, l := range loads {
-				t.Logf("LBA %d: %d writes checked, %d logins, %d BUSY, sense %v", l.lba, l.ios, l.logins, l.busy, l.sense)
-				if l.ios == 0 {
-					t.Errorf("LBA %d: no I/O", l.lba)
-				}
-				if relogin := l.logins > 1; relogin != seen.relogin {
-					t.Errorf("LBA %d: %d logins, want a new one: %v", l.lba, l.logins, seen.relogin)
+				t.Logf("LBA %d: %d writes checked, %d logins, %d BUSY, sense %v", l.lba, l.ios.Load(), l.logins.Load(), l.busy, l.sense)
+				if relogin := l.logins.Load() > 1; relogin != seen.relogin {
+					t.Errorf("LBA %d: %d logins, want a new one: %v", l.lba, l.logins.Load(), seen.relogin)
 				}
 				if kind == "lun" && l.sense["6/29/04"] != crashed {
 					t.Errorf("LBA %d: %d faults and unit attentions %v, want 6/29/04 for each", l.lba, crashed, l.sense)

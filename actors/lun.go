@@ -177,6 +177,7 @@ func (a *lunActor) Receive(ctx runtime.Context, msg any) {
 	case fault:
 		// The command has been answered; the fault is the unit's, so it is
 		// this actor that fails and its supervisor that acts.
+		_ = a.close(ctx, false) // nothing more goes to what has failed
 		panic(&backendFault{value: m.value, stack: m.stack})
 	case runtime.Restarting:
 		ctx.SetBehaviour("restarting")

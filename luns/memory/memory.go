@@ -15,13 +15,13 @@ type Options struct {
 	// Size in bytes; more than 0.
 	Size int64 `hcl:"size"`
 	// MaxSize in bytes limits Resize: this much address space is reserved.
-	// 0 stands for the larger of 8 x Size and 64 GiB.
+	// 0 stands for the larger of 8 x Size and 1 GiB.
 	MaxSize int64 `hcl:"max_size,optional"`
 }
 
 func (o Options) check() (Options, error) {
 	if o.MaxSize == 0 {
-		o.MaxSize = max(64<<30, o.Size)
+		o.MaxSize = max(1<<30, o.Size)
 		if o.Size < 1<<40 {
 			o.MaxSize = max(o.MaxSize, 8*o.Size)
 		}
