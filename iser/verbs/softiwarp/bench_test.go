@@ -121,3 +121,55 @@ func BenchmarkRead(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkConnections writes 4 KiB and 64 bytes of status on each of several
+// connections between the same two CQs, 8 in flight on each.
+func BenchmarkConnections(b *testing.B) {
+	for _, conns := range []int{1, 4, 16} {
+		b.Run(fmt.Sprintf("conns=%d", conns), func(b *testing.B) {
+			const size, depth = 4 << 10, 8
+			x, y := newEnd(b, Config{}), newEnd(b, Config{})
+			sent, done := make([]int, conns), make(map[uint32]int)
+			var qx, qy []*QP
+			for range conns {
+				connect(b, x, y)
+				qx, qy = append(qx, x.qp), append(qy, y.qp)
+				for _, c := range []*Conn{x.conn, y.conn} {
+					b.Cleanup(func() { must(b, c.Close()) })
+				}
+				for range depth {
+					y.recv(1, 0, 64)
+				}
+			}
+			x.conn, y.conn = nil, nil
+			wc := make([]verbs.WC, 256)
+			wr := []verbs.SendWR{
+				{Op: verbs.OpWrite, SG: x.sge(0, size), RAddr: y.addr(half), RKey: y.mr.RKey()},
+				{Op: verbs.OpSend, SG: x.sge(0, 64)},
+			}
+			ry := []verbs.RecvWR{{SG: y.sge(0, 64)}}
+			byNum := make(map[uint32]*QP)
+			for _, q := range qy {
+				byNum[q.Num()] = q
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			start := cpu()
+			for total := 0; total < b.N; {
+				for i, q := range qx {
+					for ; sent[i]-done[qy[i].Num()] < depth; sent[i]++ {
+						_, _ = q.PostSend(wr)
+					}
+				}
+				_, _ = x.cq.Poll(wc)
+				n, _ := y.cq.Poll(wc)
+				for _, w := range wc[:n] {
+					_, _ = byNum[w.QPN].PostRecv(ry)
+					done[w.QPN]++
+				}
+				total += n
+			}
+			reportCPU(b, start)
+		})
+	}
+}
