@@ -80,7 +80,7 @@ func newConnActor(n *Node, l link, p *portal, peer netip.Addr) (*connActor, erro
 	a := &connActor{n: n, portal: p, peer: peer, mover: t}
 	policy := &loginPolicy{n: n, group: p.group, peer: peer}
 	a.machine = login.NewMachine(policy, login.Env{Outstanding: &n.challenges, Transport: t.kind()})
-	a.engine = iscsi.NewConn(iscsi.Options{Datamover: dataPath(t), Env: a, Pool: t.pool(), Login: a.machine})
+	a.engine = iscsi.NewConn(iscsi.Options{Datamover: dataPath(t), Env: a, Pool: t.pool(), Login: a.machine, Orphans: &n.orphans})
 	t.bind(a.engine)
 	return a, nil
 }

@@ -62,12 +62,19 @@ func (a *targetActor) aborted(ctx runtime.Context, conn runtime.Ref, lost *scsi.
 	}
 }
 
-// settle answers f when all connections have.
+// settle goes on with f when all connections have answered: commands of
+// connections that are gone may still be in the backend.
 func (a *targetActor) settle(ctx runtime.Context, f *function) {
 	if len(f.left) > 0 {
 		return
 	}
 	delete(a.running, f)
+	self := ctx.Self()
+	a.n.orphans.Wait(f.ports, func() { a.n.sys.Send(self, settled{f}) })
+}
+
+// complete answers f: nothing of what it ends can happen any more.
+func (a *targetActor) complete(ctx runtime.Context, f *function) {
 	switch f.m.Function {
 	case pdu.ClearTaskSet:
 		for _, n := range f.other {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/iserd/iserd/actors/runtime"
 	"github.com/iserd/iserd/internal/bufpool"
+	"github.com/iserd/iserd/internal/iscsi"
 	"github.com/iserd/iserd/iser/verbs"
 	"github.com/iserd/iserd/pdu/chap"
 )
@@ -76,6 +77,7 @@ type Node struct {
 	pool       *bufpool.Pool // data of tasks
 	rxPool     *bufpool.Pool // receive buffers
 	challenges chap.Outstanding
+	orphans    iscsi.Orphans
 	logins     loginLog
 
 	tsih atomic.Uint32

@@ -200,6 +200,7 @@ type (
 		conn  runtime.Ref
 		nexus *scsi.Nexus // set when tasks were lost on it
 	}
+	settled       struct{ f *function }
 	lunMapChanged struct{}
 	endTarget     struct{ reply func() }
 	sessionsKnown struct{ known map[runtime.Ref]sessionEntry }
@@ -236,6 +237,8 @@ func (a *targetActor) Receive(ctx runtime.Context, msg any) {
 		a.manage(ctx, m)
 	case tasksAborted:
 		a.aborted(ctx, m.conn, m.nexus, m.f)
+	case settled:
+		a.complete(ctx, m.f)
 	case lunMapChanged:
 		for ref := range a.bySess {
 			ctx.Send(ref, lunsChanged{})

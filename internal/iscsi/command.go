@@ -297,7 +297,7 @@ func (t *Task) completed(*scsi.Command) {
 	d.Lock()
 	if d.closed {
 		d.Unlock()
-		t.drop()
+		t.dropRun()
 		return
 	}
 	d.tasks = append(d.tasks, t)

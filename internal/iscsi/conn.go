@@ -48,6 +48,8 @@ type Conn struct {
 	live  int // tasks taken from free
 	begun begun
 
+	orphans *Orphans
+
 	header pdu.BHS // of a SCSI Response, while it is handed to the datamover
 	sense  [2 + 252]byte
 
@@ -72,12 +74,14 @@ type Options struct {
 	Env       Env
 	Pool      Pool
 	Login     *login.Machine
+	Orphans   *Orphans // takes the commands that Close leaves to workers; may be nil
 }
 
 // NewConn returns a connection that waits for its first Login Request.
 func NewConn(o Options) *Conn {
 	c := &Conn{dm: o.Datamover, env: o.Env, pool: o.Pool, login: o.Login, tasks: make(map[uint32]*Task)}
 	c.rdma, _ = o.Datamover.(RDMA)
+	c.orphans = o.Orphans
 	return c
 }
 
@@ -269,8 +273,15 @@ func (c *Conn) Close() {
 	// sorted out before.
 	for itt, t := range c.tasks {
 		delete(c.tasks, itt)
-		if t.state == taskRunning && !t.Abort() || c.rdma != nil && t.placing {
-			continue // Done or Arrived drops it
+		if t.state == taskRunning && !t.Abort() {
+			if c.orphans != nil {
+				t.orphan = true
+				c.orphans.add(t.Nexus.Port())
+			}
+			continue // Done drops it
+		}
+		if c.rdma != nil && t.placing {
+			continue // Arrived drops it
 		}
 		t.drop()
 	}
@@ -280,7 +291,16 @@ func (c *Conn) Close() {
 	c.done.tasks = nil
 	c.done.Unlock()
 	for _, t := range finished {
-		t.drop()
+		t.dropRun()
+	}
+}
+
+// dropRun is drop for a task that a worker has run after its connection's end.
+func (t *Task) dropRun() {
+	t.drop()
+	if t.orphan {
+		t.orphan = false
+		t.conn.orphans.remove(t.Nexus.Port())
 	}
 }
 

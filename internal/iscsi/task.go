@@ -37,6 +37,7 @@ type Task struct {
 	placing   bool // the transport is receiving into buf right now
 	failed    bool // has its status before its data
 	open      bool // more unsolicited Data-Out PDUs are to come
+	orphan    bool // its connection is gone; it is counted in Orphans
 	retired   bool // its place in the window is given back
 	read      bool
 	write     bool
