@@ -101,7 +101,7 @@ func lookup(t *[256]*group, cdb []byte) *operation {
 // never changes.
 var dispatch = sync.OnceValue(func() *[256]*group {
 	t := new([256]*group)
-	for _, ops := range [][]operation{controlOperations(), modeOperations(), mediumOperations(), provisioningOperations(), reserveOperations(), prInOperations(), prOutOperations(), accessOperations(), copyOperations(), sanitizeOperations(), formatOperations()} {
+	for _, ops := range [][]operation{controlOperations(), modeOperations(), mediumOperations(), provisioningOperations(), reserveOperations(), prInOperations(), prOutOperations(), accessOperations(), copyOperations(), sanitizeOperations(), formatOperations(), atomicOperations(), bufferOperations(), defectOperations(), timestampOperations(), logOperations()} {
 		for i := range ops {
 			o := &ops[i]
 			o.rights = rightsOf(o)

@@ -154,7 +154,7 @@ func TestModeSelectLists(t *testing.T) {
 	r := newRig(t, baseConfig, newFake(mib))
 	long := binary.BigEndian.AppendUint64(nil, 2048)
 	long = append(long, 0, 0, 0, 0, 0, 0, 2, 0)
-	extension := append([]byte{0x4A, 0x01, 0, 0x1C}, make([]byte, 28)...)
+	extension := append([]byte{0x4A, 0x01, 0, 0x1C, 6}, make([]byte, 27)...)
 	for _, tt := range []struct {
 		name string
 		list []byte

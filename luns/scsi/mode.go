@@ -58,9 +58,11 @@ var modePages = [...]modePage{
 			u.softProtect.Store(p[4]&swpBit != 0)
 		},
 	}, {
-		// Control Extension, SPC-5 7.5.11: nothing in it is supported.
+		// Control Extension, SPC-5 7.5.11.
 		code: 0x0A, subpage: 0x01,
-		current: controlExtension, defaults: controlExtension, changeable: controlExtension,
+		current:    func(*Unit) []byte { return controlExtension(tcmos | scsip) },
+		defaults:   func(*Unit) []byte { return controlExtension(tcmos | scsip) },
+		changeable: func(*Unit) []byte { return controlExtension(0) },
 	}, {
 		// Informational Exceptions Control, SBC-4 6.5.8: disabled.
 		code:       0x1C,
@@ -92,9 +94,16 @@ func controlPage(b2, b3, b4 byte) []byte {
 	return []byte{0x0A, 0x0A, b2, b3, b4, 0, 0, 0, 0, 0, 0, 0}
 }
 
-func controlExtension(*Unit) []byte {
+// Bits of byte 4 of Control Extension: the timestamp follows the host's clock,
+// and an initiator may set it.
+const (
+	tcmos = 0x04
+	scsip = 0x02
+)
+
+func controlExtension(b4 byte) []byte {
 	p := make([]byte, 32)
-	p[0], p[1], p[3] = 0x0A|0x40, 0x01, 0x1C
+	p[0], p[1], p[3], p[4] = 0x0A|0x40, 0x01, 0x1C, b4
 	return p
 }
 

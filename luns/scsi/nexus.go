@@ -45,6 +45,7 @@ const (
 	AttentionAccessStateChanged                      // 2Ah/06h
 	AttentionCommandsCleared                         // 2Fh/00h
 	AttentionThinSoftThreshold                       // 38h/07h
+	AttentionTimestampChanged                        // 2Ah/10h
 	numAttentions
 )
 
@@ -65,6 +66,7 @@ var attentionASC = [numAttentions]ASC{
 	AttentionAccessStateChanged:     AccessStateChanged,
 	AttentionCommandsCleared:        CommandsClearedByOther,
 	AttentionThinSoftThreshold:      ThinSoftThreshold,
+	AttentionTimestampChanged:       TimestampChanged,
 }
 
 // ASC returns the additional sense code of the condition.
@@ -125,7 +127,8 @@ type Nexus struct {
 	// prevent is set while this nexus prevents medium removal, SPC-5 6.15.
 	prevent atomic.Bool
 
-	copies copyTable // third-party copies of this nexus
+	buffers buffers   // READ BUFFER and WRITE BUFFER
+	copies  copyTable // third-party copies of this nexus
 }
 
 // ITN returns the identity given to Attach.

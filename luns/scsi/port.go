@@ -71,6 +71,9 @@ type Port struct {
 
 	accessCaps atomic.Uint32 // caps of access
 
+	clock   timestamp
+	logBase atomic.Pointer[statistics] // the counters at the last LOG SELECT
+
 	// medium is the SANITIZE or FORMAT UNIT that has the medium, nil almost
 	// always. It is replaced with mu held, but for a restart of the same.
 	medium atomic.Pointer[mediumJob]

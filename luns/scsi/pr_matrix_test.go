@@ -74,7 +74,7 @@ var accessTable = []accessRow{
 	{"REPORT SUPPORTED TMF", []byte{0xA3, 0x0D, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0}, "AAAAA", 'A', 0},
 	{"REPORT TIMESTAMP", []byte{0xA3, 0x0F, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0}, "AAAAA", 'A', 0},
 	{"SET TARGET PORT GROUPS", []byte{0xA4, 0x0A, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, "CCACC", 'C', 0},
-	{"SET TIMESTAMP", []byte{0xA4, 0x0F, 0, 0, 0, 0, 0, 0, 0, 12, 0, 0}, "CCACC", 'C', 12},
+	{"SET TIMESTAMP", []byte{0xA4, 0x0F, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, "CCACC", 'C', 0},
 	{"READ(12)", []byte{0xA8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}, "ACAAC", 'C', 0},
 	{"WRITE(12)", []byte{0xAA, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}, "CCACC", 'C', 512},
 	{"WRITE AND VERIFY(12)", []byte{0xAE, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}, "CCACC", 'C', 512},

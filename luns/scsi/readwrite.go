@@ -251,7 +251,9 @@ func runWrite(c *Command, m mode) bool {
 	c.unlock()
 	if err != nil {
 		c.failBackend(err, writing)
+		return true
 	}
+	u.wrote(c.Nexus.port, len(p))
 	return true
 }
 

@@ -47,8 +47,13 @@ type Config struct {
 	// block; 0 derives it from the backend.
 	PhysicalBlockExponent uint8
 
-	ReadOnly  bool // WRITE PROTECT for every initiator
-	Thin      bool // announce logical block provisioning; needs a luns.Unmapper
+	ReadOnly bool // WRITE PROTECT for every initiator
+	Thin     bool // announce logical block provisioning; needs a luns.Unmapper
+	// ThinThreshold is the part of the backend's capacity, in percent, whose
+	// use makes THIN PROVISIONING SOFT THRESHOLD REACHED known to initiators.
+	// It needs Thin and a ResourceCounter; 0 is none.
+	ThinThreshold int
+
 	Removable bool // RMB: the medium can be ejected with START STOP UNIT
 	// WriteCache is the initial WCE bit. It has effect only if the backend
 	// has a volatile cache; initiators can change it then. With WCE zero
@@ -94,6 +99,8 @@ type caps uint8
 const (
 	capUnmap caps = 1 << iota
 	capExtents
+	capAtomic
+	capResources
 )
 
 // Unit is one incarnation of a logical unit over an open backend. All methods
@@ -116,6 +123,10 @@ type Unit struct {
 	readOnly   bool
 	volatile   bool // the backend has a volatile cache
 	maxBlocks  uint64
+
+	atomicBlocks uint64          // MAXIMUM ATOMIC TRANSFER LENGTH
+	resources    ResourceCounter // nil if not known
+	watch        *thinWatch      // nil without a threshold
 
 	capacity        atomic.Uint64 // logical blocks
 	descriptorSense atomic.Bool   // D_SENSE
@@ -165,6 +176,12 @@ func NewUnit(cfg Config, b luns.Backend) (*Unit, error) {
 			return nil, errors.New("scsi: thin provisioning needs a backend that can unmap")
 		}
 		u.unmap, u.caps = x, u.caps|capUnmap
+	}
+	if u.atomicBlocks = u.atomicLimit(); u.atomicBlocks > 0 {
+		u.caps |= capAtomic
+	}
+	if err := u.watchThin(); err != nil {
+		return nil, err
 	}
 	u.chunks.New = func() any { p := make([]byte, chunkBytes); return &p }
 	u.capacity.Store(uint64(info.Size) >> u.blockShift)

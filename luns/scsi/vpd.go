@@ -152,7 +152,8 @@ func (u *Unit) appendVPDB0(b []byte, _ *Nexus) []byte {
 	b = binary.BigEndian.AppendUint32(b, 0) // MAXIMUM PREFETCH LENGTH: no limit
 	b = u.appendUnmapLimits(b)
 	b = binary.BigEndian.AppendUint64(b, u.maxWriteSame())
-	return zeros(b, 60-(len(b)-start)) // no atomic writes
+	b = binary.BigEndian.AppendUint32(b, uint32(u.atomicBlocks))
+	return zeros(b, 60-(len(b)-start)) // no atomic alignment, granularity, boundary
 }
 
 func (u *Unit) appendUnmapLimits(b []byte) []byte {
@@ -190,5 +191,5 @@ func (u *Unit) appendVPDB2(b []byte, _ *Nexus) []byte {
 	if u.info.UnmapZeroes {
 		how |= 0x04 // LBPRZ 001b
 	}
-	return append(b, 0, how, 0x02, 0) // PROVISIONING TYPE: thin
+	return append(b, u.thresholdExponent(), how, 0x02, 0) // PROVISIONING TYPE: thin
 }
