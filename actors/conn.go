@@ -43,6 +43,8 @@ type connActor struct {
 	target      *Target
 	stopLogin   func()
 	heard       bool // something came since the last tick
+	silent      int  // ticks without anything
+	pings       int
 	lingering   bool
 	wantsLogout bool
 }
@@ -52,7 +54,7 @@ type (
 	wake          struct{}
 	loginTimeout  struct{}
 	nopTick       struct{}
-	nopTimeout    struct{}
+	nopTimeout    struct{ ping int }
 	lingerOver    struct{}
 	requestLogout struct{ seconds uint16 }
 	admitted      struct {
@@ -169,7 +171,7 @@ func (a *connActor) control(msg any) {
 	case nopTick:
 		a.keepAlive()
 	case nopTimeout:
-		if a.engine.PingOpen() {
+		if m.ping == a.pings && a.engine.PingOpen() {
 			a.log.Warn("initiator does not answer: connection closed", "silent", a.n.limits.NopInterval+a.n.limits.NopTimeout)
 			a.ctx.StopSelf()
 		}
@@ -234,7 +236,7 @@ func (a *connActor) admitted(m admitted) {
 	a.n.logins.admitted()
 	a.ctx.SetBehaviour("full feature")
 	a.ctx.Send(a.n.sessions, connLoggedIn{a.ctx.Self()})
-	a.ctx.After(a.n.limits.NopInterval, nopTick{})
+	a.ctx.After(a.n.limits.NopInterval/nopTicks, nopTick{})
 	id := &m.session.Identity
 	a.log = a.log.With("initiator", id.InitiatorName, "tsih", m.session.TSIH)
 	if m.session.Discovery {
@@ -292,13 +294,22 @@ func (a *connActor) abortTasks(m abortTasks) {
 	})
 }
 
+// nopTicks is how often silence is looked for within NopInterval: it is noticed
+// that much of an interval late at most.
+const nopTicks = 4
+
 // keepAlive pings an initiator that has been silent for NopInterval.
 func (a *connActor) keepAlive() {
-	if !a.heard && a.engine.LoggedIn() && a.engine.Ping() {
-		a.ctx.After(a.n.limits.NopTimeout, nopTimeout{})
+	a.silent++
+	if a.heard {
+		a.silent = 0
 	}
 	a.heard = false
-	a.ctx.After(a.n.limits.NopInterval, nopTick{})
+	if a.silent >= nopTicks && a.engine.LoggedIn() && a.engine.Ping() {
+		a.pings++
+		a.ctx.After(a.n.limits.NopTimeout, nopTimeout{a.pings})
+	}
+	a.ctx.After(a.n.limits.NopInterval/nopTicks, nopTick{})
 }
 
 func (a *connActor) requestLogout(m requestLogout) {

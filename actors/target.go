@@ -151,7 +151,7 @@ type targetActor struct {
 	bySess  map[runtime.Ref]*nexusEntry
 	byConn  map[runtime.Ref]*nexusEntry
 	running map[*function]struct{}
-	waiting []admit // logins that wait for a restarted target to learn of its sessions
+	waiting []any // what waits for a restarted target to learn of its sessions
 	blind   bool
 	ending  []func()
 }
@@ -217,6 +217,13 @@ func newTargetActor(n *Node, t *Target) *targetActor {
 
 // Receive implements runtime.Actor.
 func (a *targetActor) Receive(ctx runtime.Context, msg any) {
+	if a.blind {
+		switch msg.(type) {
+		case admit, manage, lunMapChanged, logoutAll, dismissed, endTarget:
+			a.waiting = append(a.waiting, msg) // they are about all sessions
+			return
+		}
+	}
 	switch m := msg.(type) {
 	case runtime.Started:
 		ctx.SetBehaviour("online")
@@ -226,10 +233,6 @@ func (a *targetActor) Receive(ctx runtime.Context, msg any) {
 	case sessionsKnown:
 		a.learned(ctx, m.known)
 	case admit:
-		if a.blind {
-			a.waiting = append(a.waiting, m)
-			return
-		}
 		a.admit(ctx, &m)
 	case sessionMade:
 		a.sessionMade(ctx, m)
@@ -385,9 +388,11 @@ func (a *targetActor) learned(ctx runtime.Context, known map[runtime.Ref]session
 	a.blind = false
 	waiting := a.waiting
 	a.waiting = nil
-	for i := range waiting {
-		a.admit(ctx, &waiting[i])
+	for _, msg := range waiting {
+		a.Receive(ctx, msg)
 	}
+	// A change of the LUNs may have been lost with the earlier incarnation.
+	a.Receive(ctx, lunMapChanged{})
 }
 
 func (n *Node) nextTSIH() uint16 {
