@@ -22,6 +22,7 @@ type checker struct {
 
 func (k *checker) run() {
 	k.log()
+	k.console()
 	k.auths()
 	k.portalGroups()
 	k.backends()

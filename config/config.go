@@ -13,6 +13,10 @@ type Config struct {
 	Log Log `hcl:"log,block"`
 	// Limits bounds the resources that initiators can take.
 	Limits Limits `hcl:"limits,block"`
+	// Console is how the daemon is looked at and operated.
+	Console Console `hcl:"console,block"`
+	// HTTP is what may be read without being an administrator.
+	HTTP *HTTP `hcl:"http,block"`
 	// Auths are the ways in which an initiator may prove who it is.
 	Auths []Auth `hcl:"auth,block"`
 	// PortalGroups are the addresses listened on.

@@ -18,7 +18,7 @@ func later(place string) (attrs []string, blocks []hcl.BlockHeaderSchema) {
 	}
 	switch place {
 	case "":
-		return nil, append(named("console", "http", "isns"), hcl.BlockHeaderSchema{Type: "cluster", LabelNames: []string{"kind"}})
+		return nil, append(named("isns"), hcl.BlockHeaderSchema{Type: "cluster", LabelNames: []string{"kind"}})
 	case "node":
 		return []string{"user", "state_dir"}, nil
 	case "limits":

@@ -21,6 +21,12 @@ type Option func(*loader)
 // WithHost makes the loader look at h instead of the machine itself.
 func WithHost(h Host) Option { return func(l *loader) { l.host = h } }
 
+// WithSource adds text to the configuration, as if it were a file of that name
+// after the others. It is not changed afterwards.
+func WithSource(name string, text []byte) Option {
+	return func(l *loader) { l.more = append(l.more, source{name, text}) }
+}
+
 // Load reads the files, merges them and checks the result. A directory stands
 // for its *.hcl files in lexical order. When the Diagnostics have errors the
 // Config is nil.
@@ -31,6 +37,9 @@ func LoadWith(opts []Option, files ...string) (*Config, Diagnostics) {
 	l := newLoader(opts)
 	for _, name := range files {
 		l.addPath(name)
+	}
+	for _, s := range l.more {
+		l.addSource(s.name, s.text)
 	}
 	if len(l.order) == 0 && !l.diags.HasErrors() {
 		l.errorf(nil, "No configuration", "No configuration file was given, or the directory holds no *.hcl file.")
@@ -52,8 +61,14 @@ type loader struct {
 	parser  *hclparse.Parser
 	order   []string
 	public  map[string]bool // files that everybody may read
+	more    []source
 	secrets []string
 	diags   hcl.Diagnostics
+}
+
+type source struct {
+	name string
+	text []byte
 }
 
 func newLoader(opts []Option) *loader {

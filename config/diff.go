@@ -1,0 +1,352 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Action is what has to be done to get from one configuration to another.
+type Action uint8
+
+// The actions.
+const (
+	AddTarget       Action = iota + 1
+	RemoveTarget           // its sessions end
+	ChangeTarget           // sessions that are still admitted go on
+	AddLUN                 // initiators are told
+	RemoveLUN              // initiators are told
+	ReplaceLUN             // taken away and added: its initiators see it go
+	ResizeLUN              // grows; initiators are told
+	AddPortal              // begins to listen
+	RemovePortal           // stops listening; connections go on
+	ChangeDiscovery        // who may discover through a portal group
+	ChangeLog              // levels
+	Restart                // in force after a restart of the daemon only
+)
+
+// String returns a short description.
+func (a Action) String() string {
+	names := [...]string{"", "add target", "remove target", "change target", "add LUN", "remove LUN", "replace LUN", "resize LUN",
+		"add portal", "remove portal", "change discovery", "change log", "needs a restart"}
+	if int(a) < len(names) && a > 0 {
+		return names[a]
+	}
+	return fmt.Sprintf("Action(%d)", uint8(a))
+}
+
+// sign is how a plan marks the action.
+func (a Action) sign() byte {
+	switch a {
+	case AddTarget, AddLUN, AddPortal:
+		return '+'
+	case RemoveTarget, RemoveLUN, RemovePortal:
+		return '-'
+	case Restart:
+		return '!'
+	default:
+		return '~'
+	}
+}
+
+// Detail is one argument that differs. A secret shows neither value.
+type Detail struct {
+	Name string `json:"name"`
+	Old  string `json:"old"`
+	New  string `json:"new"`
+}
+
+// Change is one step from a configuration to another.
+type Change struct {
+	Action  Action
+	Target  string         // of actions on targets and LUNs
+	LUN     uint16         // of actions on LUNs
+	Portal  netip.AddrPort // of actions on portals
+	Group   string         // portal group of actions on portals and discovery
+	Details []Detail
+}
+
+// Object names what changes, such as `target "iqn…" lun "0"`.
+func (c *Change) Object() string {
+	switch c.Action {
+	case AddTarget, RemoveTarget, ChangeTarget:
+		return fmt.Sprintf("target %q", c.Target)
+	case AddLUN, RemoveLUN, ReplaceLUN, ResizeLUN:
+		return fmt.Sprintf("target %q lun \"%d\"", c.Target, c.LUN)
+	case AddPortal, RemovePortal:
+		return fmt.Sprintf("portal_group %q portal \"%s\"", c.Group, c.Portal)
+	case ChangeDiscovery:
+		return fmt.Sprintf("portal_group %q", c.Group)
+	case ChangeLog:
+		return "log"
+	default:
+		return "settings"
+	}
+}
+
+// Effect tells what initiators notice.
+func (c *Change) Effect() string {
+	switch c.Action {
+	case RemoveTarget:
+		return "its sessions end"
+	case ChangeTarget:
+		return "sessions that are still admitted go on"
+	case ReplaceLUN:
+		return "taken away and added again; other LUNs and sessions go on"
+	case ResizeLUN:
+		return "sessions go on and are told"
+	case AddLUN, RemoveLUN:
+		return "sessions go on and are told"
+	case RemovePortal:
+		return "connections go on"
+	case ChangeDiscovery:
+		return "from the next discovery on"
+	case Restart:
+		return "in force after a restart only"
+	default:
+		return ""
+	}
+}
+
+// String returns the change as a plan shows it, on one line or more.
+func (c *Change) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%c %s", c.Action.sign(), c.Object())
+	if e := c.Effect(); e != "" {
+		fmt.Fprintf(&b, "  # %s", e)
+	}
+	for _, d := range c.Details {
+		fmt.Fprintf(&b, "\n    %s: %s -> %s", d.Name, orNone(d.Old), orNone(d.New))
+	}
+	return b.String()
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "(none)"
+	}
+	return s
+}
+
+// Diff returns what has to be done to get from configuration old to now, in an
+// order in which it can be done.
+func Diff(old, now *Config) []Change {
+	d := &differ{old: old, now: now}
+	d.portals()
+	d.targets()
+	d.settings()
+	slices.SortStableFunc(d.out, func(a, b Change) int { return int(order[a.Action]) - int(order[b.Action]) })
+	return d.out
+}
+
+// order: what is new comes before what goes, so that most of what can fail has
+// happened before anything is given up.
+var order = map[Action]uint8{
+	AddTarget: 2, AddLUN: 2, ResizeLUN: 3, ChangeTarget: 4, ChangeDiscovery: 4, ReplaceLUN: 5, RemoveLUN: 6,
+	RemoveTarget: 6, RemovePortal: 7, AddPortal: 8, ChangeLog: 9, Restart: 10,
+}
+
+type differ struct {
+	old, now *Config
+	out      []Change
+}
+
+func (d *differ) add(c Change) { d.out = append(d.out, c) }
+
+// portalKey is what makes a portal another one.
+type portalKey struct {
+	addr  netip.AddrPort
+	group string
+	tag   int
+	via   string
+}
+
+func portalsOf(c *Config) map[portalKey]bool {
+	out := map[portalKey]bool{}
+	for i := range c.PortalGroups {
+		g := &c.PortalGroups[i]
+		for j := range g.Portals {
+			out[portalKey{g.Portals[j].AddrPort, g.Name, g.Tag, g.Portals[j].Transport}] = true
+		}
+	}
+	return out
+}
+
+func (d *differ) portals() {
+	before, after := portalsOf(d.old), portalsOf(d.now)
+	missing := func(action Action, have, lack map[portalKey]bool) {
+		keys := slices.SortedFunc(maps.Keys(have), func(a, b portalKey) int {
+			return strings.Compare(a.group+a.addr.String(), b.group+b.addr.String())
+		})
+		for _, k := range keys {
+			if !lack[k] {
+				d.add(Change{Action: action, Portal: k.addr, Group: k.group})
+			}
+		}
+	}
+	missing(RemovePortal, before, after)
+	missing(AddPortal, after, before)
+	for i := range d.now.PortalGroups {
+		g := &d.now.PortalGroups[i]
+		was := d.old.PortalGroup(g.Name)
+		if was == nil || was.Tag != g.Tag {
+			continue
+		}
+		details := compare(
+			authArguments("discovery_auth", d.old, was.DiscoveryAuth), authArguments("discovery_auth", d.now, g.DiscoveryAuth))
+		details = append(details, secretDetails(d.old.Auth(was.DiscoveryAuth), d.now.Auth(g.DiscoveryAuth))...)
+		if len(details) > 0 {
+			d.add(Change{Action: ChangeDiscovery, Group: g.Name, Details: details})
+		}
+	}
+}
+
+// authArguments lists the name of an auth block and what is in it.
+func authArguments(name string, c *Config, auth string) []argument {
+	out := []argument{{name, strconv.Quote(auth)}}
+	if a := c.Auth(auth); a != nil {
+		out = append(out, arguments(name+".", reflect.ValueOf(a).Elem())...)
+	}
+	return out
+}
+
+// secretDetails names the users whose secret differs.
+func secretDetails(old, now *Auth) (out []Detail) {
+	if old == nil || now == nil {
+		return nil
+	}
+	for i := range now.Users {
+		for j := range old.Users {
+			if now.Users[i].Name == old.Users[j].Name && !now.Users[i].Secret.Equal(old.Users[j].Secret) {
+				out = append(out, Detail{fmt.Sprintf("user %q.secret", now.Users[i].Name), "(secret)", "(another secret)"})
+			}
+		}
+	}
+	if now.Mutual != nil && old.Mutual != nil && !now.Mutual.Secret.Equal(old.Mutual.Secret) {
+		out = append(out, Detail{"mutual.secret", "(secret)", "(another secret)"})
+	}
+	return out
+}
+
+// compare returns where two lists of arguments differ.
+func compare(old, now []argument) (out []Detail) {
+	before := make(map[string]string, len(old))
+	for _, a := range old {
+		before[a.name] = a.value
+	}
+	after := make(map[string]bool, len(now))
+	for _, a := range now {
+		after[a.name] = true
+		if was, ok := before[a.name]; !ok || was != a.value {
+			out = append(out, Detail{a.name, was, a.value})
+		}
+	}
+	for _, a := range old {
+		if !after[a.name] {
+			out = append(out, Detail{a.name, a.value, ""})
+		}
+	}
+	return slices.DeleteFunc(out, func(x Detail) bool { return x.Old == x.New && !strings.HasSuffix(x.Name, "\"") })
+}
+
+func (d *differ) targets() {
+	before := map[string]*Target{}
+	for i := range d.old.Targets {
+		before[d.old.Targets[i].Name] = &d.old.Targets[i]
+	}
+	for i := range d.now.Targets {
+		t := &d.now.Targets[i]
+		was := before[t.Name]
+		delete(before, t.Name)
+		if was == nil {
+			d.add(Change{Action: AddTarget, Target: t.Name})
+			continue
+		}
+		d.target(was, t)
+	}
+	for i := range d.old.Targets {
+		if name := d.old.Targets[i].Name; before[name] != nil {
+			d.add(Change{Action: RemoveTarget, Target: name})
+		}
+	}
+}
+
+func (d *differ) target(was, t *Target) {
+	list := func(c *Config, t *Target) []argument {
+		return append(arguments("", reflect.ValueOf(t).Elem(), "lun", "auth"), authArguments("auth", c, t.Auth)...)
+	}
+	details := compare(list(d.old, was), list(d.now, t))
+	details = append(details, secretDetails(d.old.Auth(was.Auth), d.now.Auth(t.Auth))...)
+	if len(details) > 0 {
+		d.add(Change{Action: ChangeTarget, Target: t.Name, Details: details})
+	}
+	before := map[uint16]*LUN{}
+	for i := range was.LUNs {
+		before[was.LUNs[i].Number] = &was.LUNs[i]
+	}
+	for i := range t.LUNs {
+		l := &t.LUNs[i]
+		old := before[l.Number]
+		delete(before, l.Number)
+		if old == nil {
+			d.add(Change{Action: AddLUN, Target: t.Name, LUN: l.Number})
+			continue
+		}
+		d.lun(t.Name, old, l)
+	}
+	for _, n := range slices.Sorted(maps.Keys(before)) {
+		d.add(Change{Action: RemoveLUN, Target: t.Name, LUN: n})
+	}
+}
+
+func (d *differ) lun(target string, was, l *LUN) {
+	list := func(c *Config, l *LUN) []argument {
+		out := arguments("", reflect.ValueOf(l).Elem())
+		if b := c.Backend(l.Backend); b != nil {
+			out = append(out, arguments("backend.", reflect.ValueOf(b).Elem())...)
+		}
+		return out
+	}
+	details := compare(list(d.old, was), list(d.now, l))
+	if len(details) == 0 {
+		return
+	}
+	action := ReplaceLUN
+	if b := d.now.Backend(l.Backend); b != nil && len(details) == 1 && details[0].Name == "backend.size" &&
+		b.Size() > d.old.Backend(was.Backend).Size() && (b.Kind == BackendFile || b.Kind == BackendMemory) {
+		action = ResizeLUN
+	}
+	d.add(Change{Action: action, Target: target, LUN: l.Number, Details: details})
+}
+
+// settings finds what is not of a target or a portal.
+func (d *differ) settings() {
+	logList := func(c *Config) (levels, rest []argument) {
+		for _, a := range arguments("log.", reflect.ValueOf(&c.Log).Elem()) {
+			if strings.HasPrefix(a.name, "log.level") {
+				levels = append(levels, a)
+			} else {
+				rest = append(rest, a)
+			}
+		}
+		rest = append(rest, arguments("node.", reflect.ValueOf(&c.Node).Elem())...)
+		rest = append(rest, arguments("limits.", reflect.ValueOf(&c.Limits).Elem())...)
+		rest = append(rest, arguments("console.", reflect.ValueOf(&c.Console).Elem())...)
+		if c.HTTP != nil {
+			rest = append(rest, arguments("http.", reflect.ValueOf(c.HTTP).Elem())...)
+		}
+		return levels, rest
+	}
+	oldLevels, oldRest := logList(d.old)
+	levels, rest := logList(d.now)
+	if details := compare(oldLevels, levels); len(details) > 0 {
+		d.add(Change{Action: ChangeLog, Details: details})
+	}
+	if details := compare(oldRest, rest); len(details) > 0 {
+		d.add(Change{Action: Restart, Details: details})
+	}
+}
