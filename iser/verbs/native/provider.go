@@ -121,7 +121,8 @@ func (p *Provider) refresh() error {
 }
 
 // supersede retires the device that d, which the libraries have opened anew,
-// is another opening of. What was made from it goes on working.
+// is another opening of: see one_arena in shim.c. What was made from it goes on
+// working.
 func (p *Provider) supersede(d *device) {
 	for _, old := range p.devices {
 		if old.sysfs == d.sysfs && old.end(superseded) {

@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,18 @@ static void *symbol(void *lib, const char *name, const char *version)
 #endif
 }
 
+// Before rdma-core 52, librdmacm sorts its device list by the differences of
+// pointers, cut to 32 bits. With memory from more than one of malloc's arenas,
+// that is, from several threads, the order is wrong, and a device that comes or
+// goes takes others with it. One arena for small memory, while the program is
+// below 2 GiB of it, keeps the pointers near each other.
+static void one_arena(void)
+{
+#ifdef __GLIBC__
+	mallopt(M_ARENA_MAX, 1);
+#endif
+}
+
 struct vs_lib *vs_load(char *why, int size)
 {
 	void *ib = dlopen("libibverbs.so.1", RTLD_NOW);
@@ -79,6 +92,7 @@ struct vs_lib *vs_load(char *why, int size)
 		snprintf(why, size, "%s", dlerror());
 		goto failed;
 	}
+	one_arena();
 	l = calloc(1, sizeof *l);
 	if (!l) {
 		snprintf(why, size, "%s", strerror(ENOMEM));

@@ -49,8 +49,8 @@ func sysfsPort(root, name string, transport verbs.Transport, p *verbs.Port) {
 }
 
 // settled reports whether each of the kernel's devices has the file that user
-// space opens. One that has not is about to come or to go; libibverbs (44),
-// asked for its list at that time, takes all devices for new ones.
+// space opens. One that has not is about to come or to go: not a time to ask
+// the libraries for their list.
 func settled(root string) bool {
 	open := make(map[string]bool)
 	files, _ := filepath.Glob(filepath.Join(root, "sys/class/infiniband_verbs/*/ibdev"))
