@@ -94,7 +94,7 @@ func (s *Server) Portals() []Portal {
 func (s *Server) Targets() []*Target {
 	var out []*Target
 	for _, t := range s.node.Targets() {
-		out = append(out, &Target{t})
+		out = append(out, &Target{t, s})
 	}
 	return out
 }
@@ -102,7 +102,7 @@ func (s *Server) Targets() []*Target {
 // Target returns a target by name, or nil.
 func (s *Server) Target(name string) *Target {
 	if t := s.node.Target(name); t != nil {
-		return &Target{t}
+		return &Target{t, s}
 	}
 	return nil
 }
@@ -230,7 +230,7 @@ func (t *Target) Replace(opts ...TargetOption) (*Replacement, error) {
 // AttachLUNFrom is AttachLUN for a backend that is opened anew each time the LUN
 // starts.
 func (t *Target) AttachLUNFrom(ctx context.Context, n uint16, open luns.Opener, opts ...LUNOption) error {
-	_, err := t.t.AttachLUN(ctx, named(t.Name(), lunConfig(n, open, opts)))
+	_, err := t.t.AttachLUN(ctx, t.s.named(t.Name(), lunConfig(n, open, opts)))
 	return wrap(err)
 }
 

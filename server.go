@@ -19,7 +19,8 @@ import (
 // Server is a set of targets and the portals they are offered on. Its methods
 // are safe for concurrent use. Shutdown ends it.
 type Server struct {
-	node *actors.Node
+	node     *actors.Node
+	stateDir string
 
 	mu     sync.Mutex
 	groups map[string]*actors.PortalGroup // guarded by mu
@@ -38,16 +39,21 @@ type Limits struct {
 }
 
 // Option changes a Server.
-type Option func(*actors.Options)
+type Option func(*options)
+
+type options struct {
+	actors.Options
+	stateDir string
+}
 
 // WithLogger has the server log to l. Without it the server is silent.
 func WithLogger(l *slog.Logger) Option {
-	return func(o *actors.Options) { o.Logger = hclogslog.ToHCLog(l) }
+	return func(o *options) { o.Logger = hclogslog.ToHCLog(l) }
 }
 
 // WithLimits sets limits.
 func WithLimits(l Limits) Option {
-	return func(o *actors.Options) {
+	return func(o *options) {
 		o.Limits = actors.Limits{
 			Sessions: l.Sessions, LoginTimeout: l.LoginTimeout, NopInterval: l.NopInterval,
 			NopTimeout: l.NopTimeout, BufferMemory: l.BufferMemory, CommandWindow: l.CommandWindow,
@@ -55,22 +61,29 @@ func WithLimits(l Limits) Option {
 	}
 }
 
+// WithStateDir keeps what must outlive the server in dir, which has to exist:
+// persistent reservations that ask for it (APTPL). Without it initiators are
+// told that reservations do not survive a power loss.
+func WithStateDir(dir string) Option {
+	return func(o *options) { o.stateDir = dir }
+}
+
 // WithFaultInjection allows Crash. It is for tests of what initiators see.
 func WithFaultInjection() Option {
-	return func(o *actors.Options) { o.FaultInjection = true }
+	return func(o *options) { o.FaultInjection = true }
 }
 
 // NewServer returns a server without targets that listens nowhere.
 func NewServer(opts ...Option) (*Server, error) {
-	o := actors.Options{Logger: hclog.NewNullLogger()}
+	o := options{Options: actors.Options{Logger: hclog.NewNullLogger()}}
 	for _, f := range opts {
 		f(&o)
 	}
-	n, err := actors.NewNode(o)
+	n, err := actors.NewNode(o.Options)
 	if err != nil {
 		return nil, fmt.Errorf("iserd: %w", err)
 	}
-	return &Server{node: n, groups: make(map[string]*actors.PortalGroup), done: make(chan struct{})}, nil
+	return &Server{node: n, stateDir: o.stateDir, groups: make(map[string]*actors.PortalGroup), done: make(chan struct{})}, nil
 }
 
 // PortalGroup is a target portal group, RFC 7143 §4.4.1: portals that offer

@@ -7,17 +7,22 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/iserd/iserd/actors"
 	"github.com/iserd/iserd/luns"
 	"github.com/iserd/iserd/luns/scsi"
+	"github.com/iserd/iserd/luns/scsi/aptpl"
 	"github.com/iserd/iserd/pdu/chap"
 	"github.com/iserd/iserd/pdu/login"
 )
 
 // Target is a target of a Server.
-type Target struct{ t *actors.Target }
+type Target struct {
+	t *actors.Target
+	s *Server
+}
 
 // targetOptions collects what the options of AddTarget say.
 type targetOptions struct {
@@ -42,11 +47,11 @@ func (s *Server) AddTarget(ctx context.Context, name string, opts ...TargetOptio
 		return nil, fmt.Errorf("iserd: %w", err)
 	}
 	for _, l := range o.luns {
-		if _, err := t.AttachLUN(ctx, named(name, l)); err != nil {
+		if _, err := t.AttachLUN(ctx, s.named(name, l)); err != nil {
 			return nil, errors.Join(fmt.Errorf("iserd: %w", err), t.Close(context.WithoutCancel(ctx)))
 		}
 	}
-	return &Target{t}, nil
+	return &Target{t, s}, nil
 }
 
 // collect applies the options and checks what they amount to.
@@ -71,7 +76,7 @@ func (t *Target) Name() string { return t.t.Name() }
 
 // AttachLUN adds a LUN to a running target. Initiators are told.
 func (t *Target) AttachLUN(ctx context.Context, n uint16, b luns.Backend, opts ...LUNOption) error {
-	_, err := t.t.AttachLUN(ctx, named(t.Name(), keep(n, b, opts)))
+	_, err := t.t.AttachLUN(ctx, t.s.named(t.Name(), keep(n, b, opts)))
 	return wrap(err)
 }
 
@@ -204,14 +209,19 @@ func keep(n uint16, b luns.Backend, opts []LUNOption) actors.LUNConfig {
 	return c
 }
 
-// named gives a LUN of target its identity, where the caller has given none.
-func named(target string, c actors.LUNConfig) actors.LUNConfig {
+// named gives a LUN of target its identity and the store of its reservations,
+// where the caller has given none.
+func (s *Server) named(target string, c actors.LUNConfig) actors.LUNConfig {
 	serial, naa := identity(target, c.Number)
 	if c.Unit.Serial == "" {
 		c.Unit.Serial = serial
 	}
 	if c.Unit.NAA == 0 {
 		c.Unit.NAA = naa
+	}
+	if c.Unit.Store == nil && s.stateDir != "" {
+		// By what initiators know the unit by: the names of target and LUN may change.
+		c.Unit.Store = aptpl.New(filepath.Join(s.stateDir, fmt.Sprintf("reservations-%016x", c.Unit.NAA)))
 	}
 	return c
 }
