@@ -49,31 +49,37 @@ func decodeSendDiagnostic(c *Command) bool {
 const (
 	startBit   = 0x01
 	loejBit    = 0x02
+	powerBits  = 0xF0 // POWER CONDITION
 	noFlushBit = 0x04
 )
 
 func decodeStartStop(c *Command) bool {
 	b := c.CDB[4]
-	switch {
-	case b&0xF0 != 0: // POWER CONDITION: no power condition management
-		return c.failField(inCDB, 4, 7)
-	case b&loejBit != 0 && !c.unit.cfg.Removable:
+	if b&powerBits == 0 && b&loejBit != 0 && !c.unit.cfg.Removable {
 		return c.failField(inCDB, 4, 1)
-	default:
-		return true
 	}
+	return true
 }
 
 // runStartStop flushes on a stop, and ejects or loads a removable medium. The
 // stopped power condition is not entered: a logical unit that others use as
-// well does not go away because one initiator shuts down.
+// well does not go away because one initiator shuts down. For the same reason a
+// power condition is accepted and changes nothing; START and LOEJ are ignored
+// with it.
 func runStartStop(c *Command, m mode) bool {
 	u, b := c.unit, c.CDB[4]
-	if b&startBit == 0 {
+	switch {
+	case b&powerBits != 0:
+	case b&startBit == 0:
 		return c.stop(m)
-	}
-	if b&loejBit != 0 && u.ejected.Swap(false) {
-		c.Nexus.port.Attention(AttentionMediumChanged, c.Nexus)
+	case b&loejBit != 0 && u.ejected.Load():
+		if c.Nexus.port.removalPrevented() { // the tray is locked, also empty
+			c.Fail(IllegalRequest, MediumRemovalPrevented)
+			return true
+		}
+		if u.ejected.Swap(false) {
+			c.Nexus.port.Attention(AttentionMediumChanged, c.Nexus)
+		}
 	}
 	return true
 }

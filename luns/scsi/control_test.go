@@ -177,7 +177,6 @@ func TestInvalidControlFields(t *testing.T) {
 		"RSOC 2 without actions":    {0xA3, 0x0C, 2, 0x28, 0, 0, 0, 0, 1, 0, 0, 0},
 		"WRITE SAME UNMAP of thick": with(rw16(0x93, 0, 1), 1, 8),
 		"PREVENT":                   {0x1E, 0, 0, 0, 2, 0},
-		"POWER CONDITION":           {0x1B, 0, 0, 0, 0x10, 0},
 		"MODE SELECT without PF":    {0x15, 0, 0, 0, 0, 0},
 		"MODE SELECT SP":            {0x15, 0x11, 0, 0, 0, 0},
 	} {
@@ -341,7 +340,15 @@ func TestRemovable(t *testing.T) {
 	other.bad([]byte{0, 0, 0, 0, 0, 0}, nil, scsi.NotReady, scsi.MediumNotPresent)
 	other.bad(rw10(0x28, 0, 1), nil, scsi.NotReady, scsi.MediumNotPresent)
 	other.good([]byte{0x12, 0, 0, 0, 96, 0}, nil)
+	other.good([]byte{0x1E, 0, 0, 0, 1, 0}, nil)
+	r.bad(load, nil, scsi.IllegalRequest, scsi.MediumRemovalPrevented)
+	other.good([]byte{0x1E, 0, 0, 0, 0, 0}, nil)
 	r.good(load, nil)
+	for power := range byte(16) {
+		if power > 0 { // LOEJ is ignored then
+			r.good([]byte{0x1B, 0, 0, 0, power<<4 | 2, 0}, nil)
+		}
+	}
 	r.good([]byte{0, 0, 0, 0, 0, 0}, nil)
 	other.bad([]byte{0, 0, 0, 0, 0, 0}, nil, scsi.UnitAttention, scsi.MediumMayHaveChanged)
 }
