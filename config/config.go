@@ -65,6 +65,10 @@ type Node struct {
 	Source
 	// Name is this server's name in log lines.
 	Name string `hcl:"name,optional" maxlen:"64"`
+	// StateDir is the directory of what outlives the daemon: persistent
+	// reservations that ask for it. Without it initiators are told that
+	// reservations do not survive a power loss.
+	StateDir string `hcl:"state_dir,optional" kind:"path" ref:"SPC-5 5.14.5"`
 }
 
 // Log is what is logged, and where to.

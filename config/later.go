@@ -20,7 +20,7 @@ func later(place string) (attrs []string, blocks []hcl.BlockHeaderSchema) {
 	case "":
 		return nil, append(named("isns"), hcl.BlockHeaderSchema{Type: "cluster", LabelNames: []string{"kind"}})
 	case "node":
-		return []string{"user", "state_dir"}, nil
+		return []string{"user"}, nil
 	case "limits":
 		return []string{"commands_per_lun"}, nil
 	case "portal_group":

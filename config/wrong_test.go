@@ -85,7 +85,7 @@ var wrong = []struct{ name, src, want string }{
 	{"size() of nonsense", withBackend("backend.memory.x", "backend \"memory\" \"x\" { size = size(\"‸1XB\") }"), "sizes are a whole number"},
 
 	// node, log, limits.
-	{"node: state_dir", withTop("node { ‸state_dir = \"/var/lib/iserd\" }"), "does not implement the argument \"state_dir\""},
+	{"node: state_dir", withTop("node { state_dir = ‸\"state\" }"), "absolute"},
 	{"node: user", withTop("node { ‸user = \"iserd\" }"), "does not implement the argument \"user\""},
 	{"node: name is a list", withTop("node { name = ‸[1] }"), `The argument "name" is a string`},
 	{"log: level", withTop("log { level = ‸\"warning\" }"), "one of trace, debug, info, warn, error, off"},

@@ -51,7 +51,15 @@ func start(ctx context.Context, c *config.Config, log hclog.Logger) (*daemon, er
 	if err != nil {
 		return nil, err
 	}
-	srv, err := iserd.NewServer(iserd.WithLogger(slog.New(hclogslog.New(log))), iserd.WithLimits(serverLimits(c.Limits)))
+	opts := []iserd.Option{iserd.WithLogger(slog.New(hclogslog.New(log))), iserd.WithLimits(serverLimits(c.Limits))}
+	if dir := c.Node.StateDir; dir != "" {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			closeAll(listeners)
+			return nil, fmt.Errorf("node.state_dir: %w", err)
+		}
+		opts = append(opts, iserd.WithStateDir(dir))
+	}
+	srv, err := iserd.NewServer(opts...)
 	if err != nil {
 		closeAll(listeners)
 		return nil, err
