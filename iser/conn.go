@@ -55,7 +55,8 @@ type Conn struct {
 type phase uint8
 
 const (
-	live     phase = iota // turns run in the context
+	fresh    phase = iota // Start has not come yet
+	live                  // turns run in the context
 	orphaned              // the context is gone or going; Close has not come yet
 	draining              // Close has come: the queue pair is being flushed
 	closing               // the queue pair is being destroyed
@@ -65,8 +66,9 @@ const (
 // Turn is a batch of completions, to be handled in the connection's context by
 // Conn.Turn.
 type Turn struct {
-	wc   []verbs.WC
-	done int // completions that are handled
+	wc    []verbs.WC
+	done  int  // completions that are handled
+	start bool // post the first receives and accept
 	// up and down are events of connection management.
 	up   bool
 	down bool
@@ -95,8 +97,7 @@ func (c *Conn) Pool() iscsi.Pool { return c.account }
 // context, and reports false when that context is gone; Close must have been
 // called in it by then, or soon.
 func (c *Conn) Start(run func(*Turn) bool) {
-	c.run = run
-	c.pump.push(request{kind: reqStart, c: c})
+	c.pump.push(request{kind: reqStart, c: c, run: run})
 }
 
 // Turn handles a batch of completions in the connection's context.
@@ -106,6 +107,10 @@ func (c *Conn) Turn(t *Turn) {
 		return
 	}
 	c.inTurn = true
+	if t.start {
+		t.start = false
+		c.begin()
+	}
 	if t.up {
 		t.up = false
 		c.established()
@@ -124,6 +129,16 @@ func (c *Conn) Turn(t *Turn) {
 	}
 	c.inTurn = false
 	t.Err = c.err
+}
+
+// begin posts the receives of the login and accepts the connection.
+func (c *Conn) begin() {
+	c.postRecvs()
+	if c.err == nil {
+		if err := c.accept(); err != nil {
+			c.fail(err)
+		}
+	}
 }
 
 // established lets sends go, and has the PDUs handled that were faster than the

@@ -56,6 +56,7 @@ type slot struct {
 type request struct {
 	kind reqKind
 	c    *Conn
+	run  func(*Turn) bool
 	err  error
 }
 
@@ -276,7 +277,7 @@ func (p *Pump) turn(c *Conn) {
 	switch c.phase {
 	case live:
 		p.turns.Add(1)
-		if c.run == nil || !c.run(&c.turn) {
+		if !c.run(&c.turn) {
 			c.phase = orphaned
 			return
 		}
@@ -309,7 +310,10 @@ func (p *Pump) request(r request) {
 	c := r.c
 	switch r.kind {
 	case reqStart:
-		p.start(c)
+		if c.phase == fresh {
+			c.phase, c.run, c.turn.start = live, r.run, true
+			p.turn(c)
+		}
 	case reqKick:
 		c.kicked.Store(false)
 		p.turn(c)
@@ -323,23 +327,6 @@ func (p *Pump) request(r request) {
 		p.retire(c)
 	case reqClosed:
 		p.closed(c, r.err)
-	}
-}
-
-// start posts the receives of the login and accepts the connection.
-func (p *Pump) start(c *Conn) {
-	if c.phase != live {
-		return
-	}
-	c.postRecvs()
-	err := c.err
-	if err == nil {
-		err = c.accept()
-	}
-	if err != nil {
-		p.dev.report("cannot accept a connection", "peer", c.RemoteAddr(), "reason", err)
-		c.turn.down = true
-		p.turn(c)
 	}
 }
 

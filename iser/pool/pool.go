@@ -74,6 +74,15 @@ func (p *Pool) LKey(mem []byte) (uint32, bool) {
 	return 0, false
 }
 
+// MR returns the region that mem is in, borrowed, or nil if it is not of this
+// pool.
+func (p *Pool) MR(mem []byte) verbs.MR {
+	if s := p.slabOf(verbs.Addr(mem)); s != nil {
+		return s.mr
+	}
+	return nil
+}
+
 func (p *Pool) slabOf(addr uint64) *slab {
 	base := addr &^ (slabSize - 1)
 	slabs := *p.slabs.Load()
