@@ -19,7 +19,7 @@ help: ## what can be made
 
 .PHONY: build
 build: ## bin/iserd
-	CGO_ENABLED=0 go build -trimpath -buildvcs=$(VCS) -o $(BIN) ./cmd/iserd
+	go build -trimpath -buildvcs=$(VCS) -o $(BIN) ./cmd/iserd
 
 .PHONY: run
 run: build ## build, and serve a 1 GiB memory disk on 127.0.0.1:3260
