@@ -2,15 +2,83 @@ package iserd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 
 	"github.com/iserd/iserd/iser/verbs"
+	"github.com/iserd/iserd/iser/verbs/native"
+	"github.com/iserd/iserd/iser/verbs/softiwarp"
 )
+
+// providers are those that a server has chosen itself.
+type providers struct {
+	mu     sync.Mutex
+	native verbs.Provider // guarded by mu
+	soft   verbs.Provider // guarded by mu
+}
+
+// choose returns the provider for an address: adapters when one has it, else
+// iWARP in software.
+func (p *providers) choose(addr netip.Addr) verbs.Provider {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.native == nil {
+		p.native = native.New()
+	}
+	if hasAddress(p.native, addr) {
+		return p.native
+	}
+	if p.soft == nil {
+		p.soft = softiwarp.New(softiwarp.Config{})
+	}
+	return p.soft
+}
+
+// hasAddress reports whether a device of p has addr; any will do for the
+// unspecified address.
+func hasAddress(p verbs.Provider, addr netip.Addr) bool {
+	devices, err := p.Devices()
+	if err != nil {
+		return false
+	}
+	for _, d := range devices {
+		if addr.IsUnspecified() {
+			return true
+		}
+		ports, err := d.Ports()
+		if err != nil {
+			continue
+		}
+		for _, port := range ports {
+			for _, g := range port.GIDs {
+				if g.Addr.Unmap() == addr.Unmap() {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (p *providers) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, x := range []verbs.Provider{p.native, p.soft} {
+		if x != nil {
+			errs = append(errs, x.Close())
+		}
+	}
+	p.native, p.soft = nil, nil
+	return errors.Join(errs...)
+}
 
 // ListenAndServeISER serves iSER (RFC 7145) at addr over the RDMA devices of prov
 // until ctx ends (existing connections go on) or Shutdown is called. The server
-// borrows prov; its owner closes it after Shutdown.
+// borrows prov; its owner closes it after Shutdown. If prov is nil the server takes
+// the adapters of the system when one has the address, else iWARP in software.
 func (s *Server) ListenAndServeISER(ctx context.Context, prov verbs.Provider, addr netip.AddrPort, opts ...PortalOption) error {
 	_, stop, err := s.AddISERPortal(ctx, prov, addr, opts...)
 	if err != nil {
@@ -34,6 +102,9 @@ func (s *Server) AddISERPortal(ctx context.Context, prov verbs.Provider, addr ne
 	g, err := s.group(pg)
 	if err != nil {
 		return at, nil, err
+	}
+	if prov == nil {
+		prov = s.rdma.choose(addr.Addr())
 	}
 	if at, stop, err = s.node.ServeISER(ctx, prov, addr, g); err != nil {
 		return at, nil, fmt.Errorf("iserd: %w", err)

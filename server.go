@@ -26,6 +26,7 @@ type Server struct {
 	groups map[string]*actors.PortalGroup // guarded by mu
 	done   chan struct{}
 	once   sync.Once
+	rdma   providers
 }
 
 // Limits bound what a server does for its peers. Zero fields have defaults.
@@ -192,7 +193,7 @@ func (s *Server) DialInternal() (net.Conn, error) {
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := errors.New("iserd: already shut down")
 	s.once.Do(func() {
-		err = s.node.Shutdown(ctx)
+		err = errors.Join(s.node.Shutdown(ctx), s.rdma.close())
 		close(s.done)
 	})
 	return err

@@ -73,7 +73,7 @@ func (n *Node) rdma(ctx context.Context, prov verbs.Provider) (runtime.Ref, erro
 	}
 	ref, err := n.spawn(ctx, runtime.Spec{
 		Name: "rdma-" + prov.Name(), Kind: "rdma",
-		New: n.actor(func() runtime.Actor { return &rdmaActor{n: n, prov: prov} }),
+		New:    n.actor(func() runtime.Actor { return &rdmaActor{n: n, prov: prov} }),
 		Policy: runtime.Policy{Directive: runtime.Stop},
 	}, nil)
 	if err != nil {

@@ -72,8 +72,9 @@ type Portal struct {
 	Source
 	// Address is a numeric address and a port, such as `0.0.0.0:3260` or `[::]:3260`.
 	Address string `hcl:"address,label"`
-	// Transport is what carries iSCSI.
-	Transport string `hcl:"transport,optional" default:"tcp" oneof:"tcp" ref:"RFC 7143 §4.2.8"`
+	// Transport is what carries iSCSI: `tcp`, or `iser` for RDMA, by the adapter that
+	// has the address, or in software where none has.
+	Transport string `hcl:"transport,optional" default:"tcp" oneof:"tcp|iser" ref:"RFC 7143 §4.2.8, RFC 7145"`
 
 	// AddrPort is Address in binary form.
 	AddrPort netip.AddrPort

@@ -44,8 +44,6 @@ func laterValue(place, value string) bool {
 		return value == "rbd" || value == "nbd" || value == "s3" || value == "qcow2"
 	case "filter":
 		return value == "ratelimit" || value == "readonly" || value == "log"
-	case "portal.transport":
-		return value == "iser"
 	case "log.output":
 		return value == "journald" || value == "syslog"
 	default:

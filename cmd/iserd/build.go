@@ -81,7 +81,7 @@ func bind(ctx context.Context, c *config.Config) ([]net.Listener, error) {
 	var all []net.Listener
 	for i := range c.PortalGroups {
 		for j := range c.PortalGroups[i].Portals {
-			l, err := listen(ctx, c.PortalGroups[i].Portals[j].AddrPort)
+			l, err := bindPortal(ctx, &c.PortalGroups[i].Portals[j])
 			if err != nil {
 				closeAll(all)
 				return nil, err
@@ -116,7 +116,7 @@ func (d *daemon) populate(ctx context.Context, c *config.Config, listeners []net
 		}
 		for range c.PortalGroups[i].Portals {
 			l := listeners[len(d.addrs)]
-			if _, err := d.server.AddPortal(ctx, l, iserd.InGroup(g)); err != nil {
+			if _, err := addPortal(ctx, d.server, l, iserd.InGroup(g)); err != nil {
 				return err
 			}
 			d.addrs = append(d.addrs, addrPort(l))

@@ -54,6 +54,6 @@ Try it:
 		PersistentPreRun:  func(*cobra.Command, []string) { *started = true },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newServe(), newCheck(), newVersion(), bench.NewCommand(), newMan())
+	root.AddCommand(newServe(), newCheck(), newVersion(), newRDMA(), bench.NewCommand(), newMan())
 	return root
 }

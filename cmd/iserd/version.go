@@ -51,7 +51,7 @@ func readVersion() versionInfo {
 		Go:         runtime.Version(),
 		Platform:   runtime.GOOS + "/" + runtime.GOARCH,
 		Tags:       []string{},
-		Transports: []string{"tcp"},
+		Transports: []string{"tcp", "iser"},
 		Backends:   luns.Kinds(),
 	}
 	info, ok := debug.ReadBuildInfo()
