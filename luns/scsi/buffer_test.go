@@ -282,8 +282,16 @@ func TestAnnounced(t *testing.T) {
 		{with(rw16(0x93, 0, 1), 1, 1), 0, true}, {with(rw16(0x93, 0, 1), 1, 1), 512, false},
 		{rw10(0x41, 0, 1), 1024, false}, {rw10(0x2A, 0, 1), 1024, true},
 	} {
-		c := &scsi.Command{Nexus: r.nexus, CDB: cdb16(tt.cdb), Announced: tt.announced}
-		if c.Decode() != tt.ok {
+		done := make(chan struct{}, 1)
+		c := &scsi.Command{Nexus: r.nexus, CDB: cdb16(tt.cdb), Announced: tt.announced, Done: func(*scsi.Command) { done <- struct{}{} }}
+		if !c.Decode() {
+			t.Fatalf("% x: %v", tt.cdb, c.Status)
+		}
+		if c.Out = make([]byte, c.OutLen); !c.TryExec() {
+			c.Submit()
+			<-done
+		}
+		if (c.Status == scsi.Good) != tt.ok {
 			t.Errorf("% x with %d bytes: %v", tt.cdb, tt.announced, c.Status)
 		}
 		c.Release()

@@ -13,7 +13,7 @@ func decodeCompareAndWrite(c *Command) bool {
 	if !c.decodeByte1() {
 		return false
 	}
-	if c.blocks > c.unit.maxCompare() || int(c.Announced) > c.OutLen {
+	if c.blocks > c.unit.maxCompare() {
 		return c.failField(inCDB, 13, -1)
 	}
 	return c.checkRange()
@@ -22,6 +22,10 @@ func decodeCompareAndWrite(c *Command) bool {
 // runCompareAndWrite is atomic by the exclusive lock of the range.
 func runCompareAndWrite(c *Command, m mode) bool {
 	u := c.unit
+	if int(c.Announced) > c.OutLen {
+		c.failField(inCDB, 13, -1)
+		return true
+	}
 	if c.blocks == 0 {
 		return true
 	}

@@ -42,8 +42,6 @@ func (c *Command) decodeWriteSame() bool {
 		return c.failField(inCDB, 1, 2)
 	case c.blocks == 0, c.blocks > c.unit.maxWriteSame(): // WSNZ is one
 		return c.failField(inCDB, c.lengthField(), -1)
-	case int(c.Announced) > c.OutLen: // more than one block
-		return c.failField(inCDB, 1, 0)
 	}
 	if b&unmapBit != 0 {
 		c.flags |= flagUnmap
@@ -55,6 +53,10 @@ func (c *Command) decodeWriteSame() bool {
 // SBC-4 does not ask for the command to be atomic.
 func runWriteSame(c *Command, m mode) bool {
 	u := c.unit
+	if int(c.Announced) > c.OutLen { // more than one block
+		c.failField(inCDB, c.lengthField(), -1)
+		return true
+	}
 	var block []byte // nil for zeros
 	if c.flags&flagNoDataOut == 0 {
 		if len(c.Out) < c.OutLen {
