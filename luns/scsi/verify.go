@@ -164,13 +164,11 @@ func decodeWriteVerify16(c *Command) bool { c.address16(); return c.decodeWriteV
 
 func runWriteVerify(c *Command, m mode) bool {
 	u := c.unit
-	if c.blocks == 0 {
+	p := c.data() // as WRITE: the whole blocks that arrived
+	if len(p) == 0 {
 		return true
 	}
-	if len(c.Out) < c.OutLen {
-		return c.missingData()
-	}
-	off, n := c.bytes()
+	off, n := int64(c.lba<<u.blockShift), int64(len(p))
 	if m == inline && (u.mapper == nil || n > inlineBytes) {
 		return false
 	}
@@ -178,10 +176,11 @@ func runWriteVerify(c *Command, m mode) bool {
 		return m == blocking
 	}
 	defer c.unlock()
-	if err := u.write(c.Out[:n], off, u.writeFlags(c.flags)); err != nil {
+	if err := u.write(p, off, u.writeFlags(c.flags)); err != nil {
 		c.failBackend(err, writing)
 		return true
 	}
+	u.wrote(c.Nexus.port, len(p))
 	c.verify(off, n)
 	return true
 }
