@@ -155,7 +155,6 @@ var wrong = []struct{ name, src, want string }{
 	{"portal: port zero", "portal_group \"lan\" {\ntag = 1\nportal ‸\"10.0.0.1:0\" {}\n}\n" + mem + scratch, "from 1 to 65535"},
 	{"portal: twice", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" {}\nportal ‸\"10.0.0.1:3260\" {}\n}\n" + mem + scratch, "already defined at iserd.hcl:3:8"},
 	{"portal: overlap", "portal_group \"lan\" {\ntag = 1\nportal \"0.0.0.0:3260\" {}\nportal ‸\"10.0.0.1:3260\" {}\n}\n" + mem + scratch, "cannot both be listened on"},
-	{"portal: iser", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" { transport = ‸\"iser\" }\n}\n" + mem + scratch, "Not supported in this version"},
 	{"portal: transport", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" { transport = ‸\"udp\" }\n}\n" + mem + scratch, "one of tcp"},
 	{"portal: device", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" { ‸device = \"mlx5_0\" }\n}\n" + mem + scratch, "Not supported in this version"},
 
