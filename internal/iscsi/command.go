@@ -122,6 +122,9 @@ func (c *Conn) decodeCDB(t *Task, p *pdu.SCSICommand, ahs []byte) {
 	t.cdb = p.CDB
 	t.CDB = t.cdb[:]
 	t.Attr = uint8(p.Attr)
+	if p.Write {
+		t.Announced = p.ExpectedDataTransferLength
+	}
 	luns := c.session.LUNs()
 	t.Nexus = luns.Lookup(p.LUN)
 	if len(ahs) > 0 {

@@ -90,6 +90,7 @@ func (s *Session) Remap(port func(lun uint16) *scsi.Port, top int, fresh func(n 
 		}
 		n := p.Attach(s.Nexus)
 		n.Inventory = func() []uint16 { return s.LUNs().Inventory() }
+		n.Peer = s.peer
 		fresh(n, uint16(i))
 		next[i] = n
 	}
@@ -103,6 +104,9 @@ func (s *Session) Remap(port func(lun uint16) *scsi.Port, top int, fresh func(n 
 		}
 	}
 }
+
+// peer is the session's nexus with another of its LUNs, or nil.
+func (s *Session) peer(lun uint16) *scsi.Nexus { return s.LUNs().Lookup(pdu.LUNOf(lun)) }
 
 // DetachAll ends all nexuses of the session.
 func (s *Session) DetachAll() {
