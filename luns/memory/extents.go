@@ -11,15 +11,15 @@ import (
 
 // Bits of an entry of /proc/self/pagemap, one 64-bit word per page.
 const (
-	pagePresent = 1 << 63
-	pageSwapped = 1 << 62
+	pagePresent   = 1 << 63
+	pageSwapped   = 1 << 62
+	pageExclusive = 1 << 56 // not so the zero page that reads of nothing map
 	// scanPages bounds what is read of it at a time.
 	scanPages = 2048
 )
 
-// Extents implements luns.Extenter from the page table of the process. Pages
-// that were read but never written may count as mapped, and so does everything
-// where /proc is not available.
+// Extents implements luns.Extenter from the page table of the process. Where
+// /proc is not available everything counts as mapped.
 func (b *Backend) Extents(ctx context.Context, off, n int64) iter.Seq2[luns.Extent, error] {
 	return func(yield func(luns.Extent, error) bool) {
 		if err := b.enter(off, n); err != nil {
@@ -77,7 +77,8 @@ func (b *Backend) scan(ctx context.Context, pagemap *os.File, off, n int64, yiel
 }
 
 func stateOf(entry []byte) luns.ExtentState {
-	if binary.NativeEndian.Uint64(entry)&(pagePresent|pageSwapped) != 0 {
+	e := binary.NativeEndian.Uint64(entry)
+	if e&pageSwapped != 0 || e&pagePresent != 0 && e&pageExclusive != 0 {
 		return luns.Mapped
 	}
 	return luns.Deallocated

@@ -225,3 +225,35 @@ func BenchmarkMemory(b *testing.B) {
 		})
 	}
 }
+
+// TestExtentsOfWhatWasRead: pages that were only read are not mapped, pages
+// that were written are.
+func TestExtentsOfWhatWasRead(t *testing.T) {
+	b, err := memory.New(memory.Options{Size: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	p := make([]byte, 64<<10)
+	if err := b.ReadAt(t.Context(), p, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.WriteAt(t.Context(), p, 512<<10, 0); err != nil {
+		t.Fatal(err)
+	}
+	var mapped int64
+	for e, err := range b.Extents(t.Context(), 0, 1<<20) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.State == luns.Mapped {
+			mapped += e.Len
+			if e.Off != 512<<10 {
+				t.Errorf("mapped at %d", e.Off)
+			}
+		}
+	}
+	if mapped != 64<<10 {
+		t.Errorf("%d bytes mapped, want %d", mapped, 64<<10)
+	}
+}
