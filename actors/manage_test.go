@@ -101,8 +101,8 @@ func TestResets(t *testing.T) {
 func TestColdReset(t *testing.T) {
 	r := newRig(t, actors.Limits{})
 	a, b := r.ready(1, nil), r.ready(2, nil)
-	if _, err := a.TaskManagement(testContext(t), pdu.TargetColdReset, 0, nil); err != nil {
-		t.Log(err) // the answer and the end of the connection may cross
+	if resp, err := a.TaskManagement(testContext(t), pdu.TargetColdReset, 0, nil); err != nil || resp != pdu.FunctionComplete {
+		t.Errorf("%v, %v; want the answer before the connection ends", resp, err)
 	}
 	for _, s := range []*initiator.Session{a, b} {
 		select {
