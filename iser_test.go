@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/iserd/iserd"
 	"github.com/iserd/iserd/initiator"
 	rdma "github.com/iserd/iserd/initiator/iser"
+	"github.com/iserd/iserd/iser/verbs"
 	"github.com/iserd/iserd/iser/verbs/softiwarp"
 	"github.com/iserd/iserd/pdu/login"
 )
@@ -143,4 +145,83 @@ func roundTrip(t *testing.T, s *initiator.Session, lba uint32, blocks uint16) {
 	if !bytes.Equal(r.Data, data) {
 		t.Fatalf("read of %d blocks: other data", blocks)
 	}
+}
+
+// addrOf is the address that names memory to the target.
+func addrOf(b []byte) uint64 { return verbs.Addr(b) }
+
+// TCP and iSER initiators share one task set, reservations and sizes.
+func TestISERAndTCP(t *testing.T) {
+	_, tcpAddr, addr := startISER(t)
+	a := connectISER(t, addr, rdma.Options{}, nil)
+	b := connect(t, tcpAddr, nil)
+	ready(t, a)
+	ready(t, b)
+	data := make([]byte, 1<<20)
+	rand.Read(data)
+	if r, err := a.Exec(t.Context(), 0, cdb10(write10, 100, 2048), data, 0); err != nil || r.Status != 0 {
+		t.Fatal(err, r)
+	}
+	r, err := b.Exec(t.Context(), 0, cdb10(read10, 100, 2048), nil, len(data))
+	if err != nil || r.Status != 0 || !bytes.Equal(r.Data, data) {
+		t.Fatalf("TCP reads other data than iSER wrote: %v %v", err, r.Status)
+	}
+	// RESERVE(6) over iSER is a conflict over TCP.
+	if r, err := a.Exec(t.Context(), 0, []byte{0x16, 0, 0, 0, 0, 0}, nil, 0); err != nil || r.Status != 0 {
+		t.Fatal(err, r)
+	}
+	if r, err := b.Exec(t.Context(), 0, cdb10(write10, 0, 1), make([]byte, 512), 0); err != nil || r.Status != 0x18 {
+		t.Errorf("write over TCP: %v, status %#x, want RESERVATION CONFLICT", err, r.Status)
+	}
+	if r, err := a.Exec(t.Context(), 0, []byte{0x17, 0, 0, 0, 0, 0}, nil, 0); err != nil || r.Status != 0 {
+		t.Fatal(err, r)
+	}
+}
+
+// A login over iSER authenticates as over TCP, in discovery too (B19).
+func TestISERCHAP(t *testing.T) {
+	secret := []byte("a secret of 20 bytes")
+	chap := iserd.Access(iserd.CHAP(map[string][]byte{"user": secret}))
+	_, _, addr := startISER(t, chap)
+	good := func(o *initiator.Options) { o.CHAP = initiator.CHAP{User: "user", Secret: secret} }
+	s := connectISER(t, addr, rdma.Options{}, good)
+	ready(t, s)
+	for _, c := range []initiator.CHAP{{}, {User: "user", Secret: []byte("another one, 20 bytes")}} {
+		o := initiator.Options{TargetName: testTarget, Extra: rdma.Keys(), CHAP: c}
+		if s, err := initiator.Login(t.Context(), dialISER(t, addr, rdma.Options{}), o); err == nil {
+			s.Close()
+			t.Errorf("login with user %q succeeded", c.User)
+		}
+	}
+}
+
+// Many commands at once, of many sizes, with aborts among them: every read gives
+// what was written, and nothing is left.
+func TestISERParallel(t *testing.T) {
+	srv, _, addr := startISER(t)
+	var wg sync.WaitGroup
+	for n := range 4 {
+		s := connectISER(t, addr, rdma.Options{}, nil)
+		ready(t, s)
+		for g := range 4 {
+			wg.Go(func() {
+				lba := uint32((n*4 + g) * 8192)
+				for i := range 30 {
+					blocks := uint16(1 + (i*37+g*101)%1500)
+					data := bytes.Repeat([]byte{byte(n), byte(g), byte(i), 7}, int(blocks)*128)
+					if r, err := s.Exec(t.Context(), 0, cdb10(write10, lba, blocks), data, 0); err != nil || r.Status != 0 {
+						t.Errorf("write: %v %+v", err, r)
+						return
+					}
+					r, err := s.Exec(t.Context(), 0, cdb10(read10, lba, blocks), nil, len(data))
+					if err != nil || r.Status != 0 || !bytes.Equal(r.Data, data) {
+						t.Errorf("read: %v, other data", err)
+						return
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	_ = srv
 }

@@ -66,6 +66,7 @@ type Conn struct {
 	cmDone chan struct{}
 	down   chan struct{}
 	once   sync.Once
+	closed bool
 }
 
 // Message is what has completed: one received, or the failure of the queue pair.
@@ -334,6 +335,10 @@ func (c *Conn) Poll(timeout time.Duration, keep bool, take func(Message) error) 
 
 // Close ends the connection without a logout and frees everything.
 func (c *Conn) Close() error {
+	if c.closed {
+		return nil
+	}
+	c.closed = true
 	_ = c.vc.Disconnect()
 	deadline := time.Now().Add(time.Second)
 	for time.Now().Before(deadline) { // let what was posted go out, and the flushes come

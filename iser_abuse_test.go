@@ -1,0 +1,470 @@
+package iserd_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/iserd/iserd"
+	"github.com/iserd/iserd/initiator"
+	rdma "github.com/iserd/iserd/initiator/iser"
+	"github.com/iserd/iserd/iser"
+	"github.com/iserd/iserd/iser/verbs/softiwarp"
+	"github.com/iserd/iserd/pdu"
+	"github.com/iserd/iserd/pdu/text"
+)
+
+// raw is a connection without an initiator above it.
+type raw struct {
+	t     *testing.T
+	c     *rdma.Conn
+	cmdSN uint32
+	got   [][]byte
+	inv   []bool
+	err   error
+}
+
+func openRaw(t *testing.T, addr netip.AddrPort) *raw {
+	t.Helper()
+	c, err := rdma.Open(t.Context(), softiwarp.New(softiwarp.Config{}), addr, rdma.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &raw{t: t, c: c, cmdSN: 1}
+	t.Cleanup(func() { c.Close() })
+	return r
+}
+
+// poll takes what comes within d.
+func (r *raw) poll(d time.Duration) {
+	if r.err != nil {
+		return
+	}
+	r.err = r.c.Poll(d, true, func(m rdma.Message) error {
+		r.got = append(r.got, append([]byte(nil), m.Data...))
+		r.inv = append(r.inv, m.Invalidated)
+		return nil
+	})
+}
+
+// next returns the next message.
+func (r *raw) next() *iser.Message {
+	r.t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); len(r.got) == 0; r.poll(100 * time.Millisecond) {
+		if r.err != nil || time.Now().After(deadline) {
+			r.t.Fatalf("no message: %v", r.err)
+		}
+	}
+	var m iser.Message
+	if err := m.Decode(r.got[0]); err != nil {
+		r.t.Fatal(err)
+	}
+	r.got = r.got[1:]
+	return &m
+}
+
+// closed waits for the end of the connection.
+func (r *raw) closed(what string) {
+	r.t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); r.err == nil; r.poll(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Errorf("%s: the connection is still there", what)
+			return
+		}
+	}
+}
+
+// login goes to the full feature phase.
+func (r *raw) login(pairs ...text.Pair) {
+	r.t.Helper()
+	if err := r.c.PostRecvs(64, rdma.Recv); err != nil {
+		r.t.Fatal(err)
+	}
+	var data []byte
+	for _, p := range append([]text.Pair{
+		{Key: "InitiatorName", Value: initiator.DefaultInitiatorName}, {Key: "TargetName", Value: testTarget},
+		{Key: "SessionType", Value: "Normal"},
+	}, append(rdma.Keys(), pairs...)...) {
+		data = text.Append(data, p.Key, p.Value)
+	}
+	q := pdu.LoginRequest{Transit: true, CSG: pdu.LoginOperational, NSG: pdu.FullFeaturePhase,
+		ISID: initiator.RandomISID(), InitiatorTaskTag: 1, CmdSN: r.cmdSN, DataLen: len(data)}
+	var h pdu.BHS
+	q.Encode(&h)
+	if err := r.c.SendPDU(&iser.Header{}, &h, nil, data); err != nil {
+		r.t.Fatal(err)
+	}
+	var resp pdu.LoginResponse
+	m := r.next()
+	if err := resp.Decode(m.BHS); err != nil || resp.Status != 0 || resp.NSG != pdu.FullFeaturePhase || !resp.Transit {
+		r.t.Fatalf("login: %v, %+v, %q", err, resp, m.Data)
+	}
+}
+
+// command sends a SCSI command.
+func (r *raw) command(ih iser.Header, c pdu.SCSICommand, cdb []byte, ahs, data []byte) {
+	r.t.Helper()
+	c.CmdSN, c.DataLen = r.cmdSN, len(data)
+	r.cmdSN++
+	copy(c.CDB[:], cdb)
+	if c.InitiatorTaskTag == 0 {
+		c.InitiatorTaskTag = 0x100 + r.cmdSN
+	}
+	var h pdu.BHS
+	c.Encode(&h)
+	if err := r.c.SendPDU(&ih, &h, ahs, data); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// response waits for a SCSI Response.
+func (r *raw) response() pdu.SCSIResponse {
+	r.t.Helper()
+	m := r.next()
+	var resp pdu.SCSIResponse
+	if err := resp.Decode(m.BHS); err != nil {
+		r.t.Fatalf("%v %v: %v", m.BHS.Opcode(), m.BHS, err)
+	}
+	return resp
+}
+
+// attentions takes the unit attentions of a new session.
+func (r *raw) attentions() {
+	for range 4 {
+		r.command(iser.Header{}, pdu.SCSICommand{Final: true}, make([]byte, 6), nil, nil)
+		if resp := r.response(); resp.Status == 0 {
+			return
+		}
+	}
+	r.t.Fatal("unit does not get ready")
+}
+
+// A message of every length from nothing to more than fits ends the connection or
+// is answered, at every stage, and nothing else happens.
+func TestISERAbuseLengths(t *testing.T) {
+	srv, _, addr := startISER(t)
+	witness := connectISER(t, addr, rdma.Options{}, nil)
+	ready(t, witness)
+	noop := func() []byte {
+		p := pdu.NOPOut{Immediate: true, InitiatorTaskTag: 7, TargetTransferTag: pdu.ReservedTag, CmdSN: 1, DataLen: 64}
+		var h pdu.BHS
+		p.Encode(&h)
+		b := make([]byte, iser.HeaderLen, 12<<10)
+		(&iser.Header{}).Encode(b)
+		return append(append(b, h[:]...), make([]byte, 9<<10)...)
+	}()
+	const whole = iser.HeaderLen + pdu.BHSLen + 64
+	for _, stage := range []string{"login", "full feature"} {
+		for n := 0; n <= whole+2; n++ {
+			r := openRaw(t, addr)
+			if stage != "login" {
+				r.login()
+			}
+			if err := r.c.SendMessage(noop[:n]); err != nil {
+				t.Fatal(err)
+			}
+			if stage != "login" && n >= whole {
+				if m := r.next(); m.BHS.Opcode() != pdu.OpNOPIn {
+					t.Errorf("%s, %d bytes: %v", stage, n, m.BHS.Opcode())
+				}
+			} else {
+				r.closed(fmt.Sprintf("%s, %d bytes", stage, n))
+			}
+			r.c.Close()
+		}
+		for _, n := range []int{8700, 9000} { // longer than any receive
+			r := openRaw(t, addr)
+			if stage != "login" {
+				r.login()
+			}
+			if err := r.c.SendMessage(noop[:n]); err != nil {
+				t.Fatal(err)
+			}
+			r.closed(fmt.Sprintf("%s, %d bytes", stage, n))
+			r.c.Close()
+		}
+	}
+	roundTrip(t, witness, 0, 64)
+	witness.Close()
+	quiet(t, srv)
+}
+
+// Lengths that lie, unknown message types, and Hellos out of turn.
+func TestISERAbuseHeaders(t *testing.T) {
+	srv, _, addr := startISER(t)
+	for name, spoil := range map[string]func(b []byte){
+		"opcode 0":          func(b []byte) { b[0] = 0 },
+		"Hello":             func(b []byte) { b[0] = 0x20 },
+		"HelloReply":        func(b []byte) { b[0] = 0x30 },
+		"opcode 15":         func(b []byte) { b[0] = 0xf0 },
+		"data segment":      func(b []byte) { (*pdu.BHS)(b[iser.HeaderLen:]).SetDataSegmentLength(8192) },
+		"long data segment": func(b []byte) { (*pdu.BHS)(b[iser.HeaderLen:]).SetDataSegmentLength(1<<24 - 1) },
+		"AHS":               func(b []byte) { (*pdu.BHS)(b[iser.HeaderLen:]).SetTotalAHSLength(1020) },
+	} {
+		for _, stage := range []string{"login", "full feature"} {
+			t.Run(name+"/"+stage, func(t *testing.T) {
+				r := openRaw(t, addr)
+				if stage != "login" {
+					r.login()
+				}
+				p := pdu.NOPOut{Immediate: true, InitiatorTaskTag: 7, TargetTransferTag: pdu.ReservedTag, CmdSN: 1}
+				var h pdu.BHS
+				p.Encode(&h)
+				b := make([]byte, iser.HeaderLen+pdu.BHSLen)
+				(&iser.Header{}).Encode(b)
+				copy(b[iser.HeaderLen:], h[:])
+				spoil(b)
+				if err := r.c.SendMessage(b); err != nil {
+					t.Fatal(err)
+				}
+				r.closed(name)
+			})
+		}
+	}
+	quiet(t, srv)
+}
+
+// Steering tags that are missing, wrong, revoked or too short end that connection,
+// and never with GOOD.
+func TestISERAbuseSTags(t *testing.T) {
+	srv, _, addr := startISER(t)
+	witness := connectISER(t, addr, rdma.Options{}, nil)
+	ready(t, witness)
+	const n = 64 << 10
+	for _, write := range []bool{false, true} {
+		for name, spoil := range map[string]func(stag *uint32, base *uint64, valid *bool){
+			"none":       func(_ *uint32, _ *uint64, valid *bool) { *valid = false },
+			"zero":       func(stag *uint32, _ *uint64, _ *bool) { *stag = 0 },
+			"other":      func(stag *uint32, _ *uint64, _ *bool) { *stag ^= 0x5500 },
+			"other key":  func(stag *uint32, _ *uint64, _ *bool) { *stag ^= 1 },
+			"below":      func(_ *uint32, base *uint64, _ *bool) { *base -= 32 << 20 },
+			"beyond":     func(_ *uint32, base *uint64, _ *bool) { *base += 32 << 20 },
+			"wraps":      func(_ *uint32, base *uint64, _ *bool) { *base = ^uint64(0) - n/2 },
+			"null":       func(_ *uint32, base *uint64, _ *bool) { *base = 0 },
+			"half there": func(_ *uint32, base *uint64, _ *bool) { *base = (*base &^ (16<<20 - 1)) + 16<<20 - n/2 },
+		} {
+			t.Run(fmt.Sprintf("write=%v/%s", write, name), func(t *testing.T) {
+				r := openRaw(t, addr)
+				r.login()
+				r.attentions()
+				b, stag, err := r.c.Alloc(n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				base, valid := uint64(0), true
+				base = addrOf(b.B)
+				spoil(&stag, &base, &valid)
+				ih := iser.Header{RSV: valid, ReadSTag: stag, ReadBase: base}
+				cdb, c := cdb10(read10, 0, n/512), pdu.SCSICommand{Final: true, Read: true, ExpectedDataTransferLength: n}
+				if write {
+					ih = iser.Header{WSV: valid, WriteSTag: stag, WriteBase: base}
+					cdb, c = cdb10(write10, 0, n/512), pdu.SCSICommand{Final: true, Write: true, ExpectedDataTransferLength: n}
+				}
+				r.command(ih, c, cdb, nil, nil)
+				r.closed(name)
+				for _, g := range r.got {
+					var m iser.Message
+					var resp pdu.SCSIResponse
+					if m.Decode(g) == nil && resp.Decode(m.BHS) == nil && resp.Status == 0 {
+						t.Error("answered GOOD")
+					}
+				}
+			})
+		}
+	}
+	roundTrip(t, witness, 0, 64)
+	witness.Close()
+	quiet(t, srv)
+}
+
+// Data-Out PDUs that nobody has asked for (B31, B32), beside an RDMA Read that is
+// under way, are rejected; the write is whole.
+func TestISERAbuseDataOut(t *testing.T) {
+	_, _, addr := startISER(t)
+	const n = 1 << 20
+	for _, data := range [][]byte{nil, make([]byte, 512)} {
+		for _, offset := range []uint32{0, 512, n} {
+			for _, ttt := range []uint32{pdu.ReservedTag, 1} {
+				r := openRaw(t, addr)
+				r.login()
+				r.attentions()
+				b, stag, err := r.c.Alloc(n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range b.B {
+					b.B[i] = byte(i >> 9)
+				}
+				const itt = 0x5151
+				r.command(iser.Header{WSV: true, WriteSTag: stag, WriteBase: addrOf(b.B)},
+					pdu.SCSICommand{Final: true, Write: true, ExpectedDataTransferLength: n, InitiatorTaskTag: itt}, cdb10(write10, 0, n/512), nil, nil)
+				d := pdu.DataOut{Final: true, InitiatorTaskTag: itt, TargetTransferTag: ttt, BufferOffset: offset, DataLen: len(data)}
+				var h pdu.BHS
+				d.Encode(&h)
+				if err := r.c.SendPDU(&iser.Header{}, &h, nil, data); err != nil {
+					t.Fatal(err)
+				}
+				rejected, good := false, false
+				for range 2 {
+					m := r.next()
+					switch m.BHS.Opcode() {
+					case pdu.OpReject:
+						rejected = true
+					case pdu.OpSCSIResponse:
+						var resp pdu.SCSIResponse
+						good = resp.Decode(m.BHS) == nil && resp.Status == 0
+					}
+				}
+				if !rejected || !good {
+					t.Errorf("%d bytes at %d, TTT %#x: rejected %v, write good %v", len(data), offset, ttt, rejected, good)
+				}
+				r.c.Close()
+			}
+		}
+	}
+	s := connectISER(t, addr, rdma.Options{}, nil)
+	ready(t, s)
+	res, err := s.Exec(t.Context(), 0, cdb10(read10, 0, n/512), nil, n)
+	if err != nil || res.Status != 0 {
+		t.Fatal(err, res)
+	}
+	for i, v := range res.Data {
+		if v != byte(i>>9) {
+			t.Fatalf("byte %d is %#x", i, v)
+		}
+	}
+}
+
+// What the rest of the errata says: NOP-Out that wants no answer (B33), every
+// length of AHS (B1), large transfers (B12), SNACK, an early end.
+func TestISERErrata(t *testing.T) {
+	srv, _, addr := startISER(t)
+	t.Run("NOP-Out without answer", func(t *testing.T) {
+		r := openRaw(t, addr)
+		r.login()
+		p := pdu.NOPOut{Immediate: true, InitiatorTaskTag: pdu.ReservedTag, TargetTransferTag: pdu.ReservedTag, CmdSN: 1}
+		var h pdu.BHS
+		p.Encode(&h)
+		if err := r.c.SendPDU(&iser.Header{}, &h, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		r.attentions()
+	})
+	t.Run("NOP-Out echo is cut", func(t *testing.T) {
+		r := openRaw(t, addr)
+		r.login()
+		data := make([]byte, 4096)
+		p := pdu.NOPOut{Immediate: true, InitiatorTaskTag: 9, TargetTransferTag: pdu.ReservedTag, CmdSN: 1, DataLen: len(data)}
+		var h pdu.BHS
+		p.Encode(&h)
+		if err := r.c.SendPDU(&iser.Header{}, &h, nil, data); err != nil {
+			t.Fatal(err)
+		}
+		if m := r.next(); m.BHS.Opcode() != pdu.OpNOPIn || len(m.Data) != 128 {
+			t.Errorf("%v with %d bytes", m.BHS.Opcode(), len(m.Data))
+		}
+	})
+	t.Run("AHS", func(t *testing.T) {
+		r := openRaw(t, addr)
+		r.login()
+		r.attentions()
+		for words := 1; words <= 64; words++ {
+			for _, fill := range []byte{0, 1, 0xff} {
+				ahs := make([]byte, 4*words)
+				for i := range ahs {
+					ahs[i] = fill
+				}
+				r.command(iser.Header{}, pdu.SCSICommand{Final: true}, make([]byte, 6), ahs, nil)
+				r.response()
+			}
+		}
+	})
+	t.Run("SNACK", func(t *testing.T) {
+		r := openRaw(t, addr)
+		r.login()
+		var h pdu.BHS
+		h.SetOpcode(pdu.OpSNACK)
+		h.SetFinal(true)
+		if err := r.c.SendPDU(&iser.Header{}, &h, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if m := r.next(); m.BHS.Opcode() != pdu.OpReject || len(m.Data) != pdu.BHSLen {
+			t.Errorf("%v with %d bytes", m.BHS.Opcode(), len(m.Data))
+		}
+	})
+	t.Run("WSV without a read", func(t *testing.T) { // as libiscsi: all data is immediate
+		r := openRaw(t, addr)
+		r.login(text.Pair{Key: "ImmediateData", Value: "Yes"})
+		r.attentions()
+		b, stag, err := r.c.Alloc(4096)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.command(iser.Header{WSV: true, WriteSTag: stag ^ 0x7700, WriteBase: addrOf(b.B) + 4096},
+			pdu.SCSICommand{Final: true, Write: true, ExpectedDataTransferLength: 4096}, cdb10(write10, 0, 8), nil, make([]byte, 4096))
+		if resp := r.response(); resp.Status != 0 || r.inv[len(r.inv)-1] {
+			t.Errorf("%+v, invalidated %v", resp, r.inv[len(r.inv)-1])
+		}
+	})
+	t.Run("too long a transfer", func(t *testing.T) {
+		r := openRaw(t, addr)
+		r.login()
+		r.attentions()
+		b, stag, err := r.c.Alloc(4096)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.command(iser.Header{RSV: true, ReadSTag: stag, ReadBase: addrOf(b.B)},
+			pdu.SCSICommand{Final: true, Read: true, ExpectedDataTransferLength: 40000 * 512}, cdb10(read10, 0, 40000), nil, nil)
+		if resp := r.response(); resp.Status != 2 {
+			t.Errorf("%+v, want CHECK CONDITION", resp)
+		}
+		r.attentionsDone()
+	})
+	quiet(t, srv)
+}
+
+// attentionsDone shows that the session lives.
+func (r *raw) attentionsDone() {
+	r.t.Helper()
+	r.command(iser.Header{}, pdu.SCSICommand{Final: true}, make([]byte, 6), nil, nil)
+	if resp := r.response(); resp.Status != 0 {
+		r.t.Errorf("TEST UNIT READY: %+v", resp)
+	}
+}
+
+// Connections cut at each stage leave nothing behind.
+func TestISERTeardown(t *testing.T) {
+	srv, _, addr := startISER(t)
+	for range 20 {
+		for stage := range 5 {
+			r := openRaw(t, addr)
+			if stage > 0 {
+				r.login()
+			}
+			if stage > 1 {
+				r.attentions()
+				b, stag, err := r.c.Alloc(4 << 20)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range stage - 1 { // writes whose RDMA Reads are under way
+					r.command(iser.Header{WSV: true, WriteSTag: stag, WriteBase: addrOf(b.B)},
+						pdu.SCSICommand{Final: true, Write: true, ExpectedDataTransferLength: 4 << 20}, cdb10(write10, 0, 8192), nil, nil)
+					r.command(iser.Header{RSV: true, ReadSTag: stag, ReadBase: addrOf(b.B)},
+						pdu.SCSICommand{Final: true, Read: true, ExpectedDataTransferLength: 4 << 20}, cdb10(read10, 0, 8192), nil, nil)
+				}
+				if stage > 2 {
+					r.poll(time.Millisecond)
+				}
+			}
+			if err := r.c.Close(); err != nil && !errors.Is(err, rdma.ErrBroken) {
+				t.Fatal(err)
+			}
+		}
+	}
+	quiet(t, srv)
+	_ = iserd.ReadOnly
+}
