@@ -19,6 +19,8 @@ const DefaultPort = "3260"
 //	iscsi://[user[%secret]@]host[:port]/target-iqn
 //	iscsi://[user[%secret]@]host[:port]
 //
+// with iser for iscsi where the transport is RDMA.
+//
 // Known arguments are target_user and target_password (mutual CHAP),
 // header_digest and data_digest (a list such as "CRC32C,None").
 type URL struct {
@@ -32,6 +34,7 @@ type URL struct {
 	TargetSecret string
 	HeaderDigest string
 	DataDigest   string
+	ISER         bool // the scheme is iser: over RDMA, by package initiator/iser
 }
 
 var errURL = errors.New("want iscsi://[user[%secret]@]host[:port][/target-iqn[/lun]]")
@@ -40,13 +43,16 @@ var errURL = errors.New("want iscsi://[user[%secret]@]host[:port][/target-iqn[/l
 // hold a secret.
 func ParseURL(s string) (URL, error) {
 	rest, ok := strings.CutPrefix(s, "iscsi://")
+	iser := false
 	if !ok {
-		return URL{}, fmt.Errorf("initiator: URL scheme is not iscsi: %w", errURL)
+		if rest, iser = strings.CutPrefix(s, "iser://"); !iser {
+			return URL{}, fmt.Errorf("initiator: URL scheme is neither iscsi nor iser: %w", errURL)
+		}
 	}
 	rest, query, _ := strings.Cut(rest, "?")
 	authority, path, _ := strings.Cut(rest, "/")
 
-	var u URL
+	u := URL{ISER: iser}
 	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
 		u.User, u.Secret, _ = strings.Cut(authority[:i], "%")
 		authority = authority[i+1:]
@@ -146,7 +152,11 @@ func (u URL) Options() Options {
 // String returns the URL without its secrets.
 func (u URL) String() string {
 	var b strings.Builder
-	b.WriteString("iscsi://")
+	if u.ISER {
+		b.WriteString("iser://")
+	} else {
+		b.WriteString("iscsi://")
+	}
 	if u.User != "" {
 		b.WriteString(u.User + "@")
 	}

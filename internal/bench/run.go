@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/iserd/iserd/initiator"
+	rdma "github.com/iserd/iserd/initiator/iser"
 	"github.com/iserd/iserd/pdu"
 )
 
@@ -91,15 +92,27 @@ func loginOptions(o *Options) initiator.Options {
 	if l.InitiatorName == "" {
 		l.InitiatorName = "iqn.2026-11.io.github.iserd:bench"
 	}
+	if u := &o.URL; u.ISER {
+		l.HeaderDigest, l.DataDigest = "None", "None"
+		l.Extra = append(l.Extra, rdma.Keys()...)
+	}
 	if l.MaxOutstandingR2T == 0 {
 		l.MaxOutstandingR2T = 8
 	}
 	return l
 }
 
+// dial connects over TCP, or over RDMA as the URL says.
+func (e *engine) dial(ctx context.Context) (*initiator.Conn, error) {
+	if e.o.URL.ISER {
+		return rdma.DialAny(ctx, e.o.URL.Address, rdma.Options{Spin: e.o.Poll})
+	}
+	return initiator.Dial(ctx, e.o.URL.Address)
+}
+
 // probe asks for the capacity of each LUN in a session of its own.
 func (e *engine) probe(ctx context.Context) error {
-	c, err := initiator.Dial(ctx, e.o.URL.Address)
+	c, err := e.dial(ctx)
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
@@ -207,7 +220,7 @@ func (e *engine) connect(ctx context.Context) error {
 			return err
 		}
 		e.workers = append(e.workers, w)
-		c, err := initiator.Dial(ctx, e.o.URL.Address)
+		c, err := e.dial(ctx)
 		if err != nil {
 			return fmt.Errorf("bench: session %d: %w", i, err)
 		}

@@ -1,0 +1,41 @@
+package iser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/iserd/iserd/initiator"
+	"github.com/iserd/iserd/iser/verbs"
+	"github.com/iserd/iserd/iser/verbs/native"
+	"github.com/iserd/iserd/iser/verbs/softiwarp"
+)
+
+// DialAny is Dial to "host:port" by an adapter of the system if one leads there,
+// else by iWARP in software.
+func DialAny(ctx context.Context, addr string, o Options) (*initiator.Conn, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("initiator/iser: %w", err)
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, fmt.Errorf("initiator/iser: %w", err)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("initiator/iser: port %q: %w", port, err)
+	}
+	at := netip.AddrPortFrom(ips[0].Unmap(), uint16(n))
+	adapters := native.New()
+	if _, err := adapters.Devices(); err == nil {
+		c, err := Dial(ctx, adapters, at, o)
+		if err == nil || !errors.Is(err, verbs.ErrNoDevice) {
+			return c, err
+		}
+	}
+	return Dial(ctx, softiwarp.New(softiwarp.Config{}), at, o)
+}
