@@ -227,4 +227,3 @@ func TestActorsByHand(t *testing.T) {
 		t.Error(err)
 	}
 }
-

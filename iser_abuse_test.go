@@ -84,13 +84,16 @@ func (r *raw) login(pairs ...text.Pair) {
 	}
 	var data []byte
 	for _, p := range append([]text.Pair{
-		{Key: "InitiatorName", Value: initiator.DefaultInitiatorName}, {Key: "TargetName", Value: testTarget},
+		{Key: "InitiatorName", Value: initiator.DefaultInitiatorName},
+		{Key: "TargetName", Value: testTarget},
 		{Key: "SessionType", Value: "Normal"},
 	}, append(rdma.Keys(), pairs...)...) {
 		data = text.Append(data, p.Key, p.Value)
 	}
-	q := pdu.LoginRequest{Transit: true, CSG: pdu.LoginOperational, NSG: pdu.FullFeaturePhase,
-		ISID: initiator.RandomISID(), InitiatorTaskTag: 1, CmdSN: r.cmdSN, DataLen: len(data)}
+	q := pdu.LoginRequest{
+		Transit: true, CSG: pdu.LoginOperational, NSG: pdu.FullFeaturePhase,
+		ISID: initiator.RandomISID(), InitiatorTaskTag: 1, CmdSN: r.cmdSN, DataLen: len(data),
+	}
 	var h pdu.BHS
 	q.Encode(&h)
 	if err := r.c.SendPDU(&iser.Header{}, &h, nil, data); err != nil {

@@ -69,7 +69,7 @@ func TestReservationsSurviveRestart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return byte(r.Status)
+		return r.Status
 	}
 
 	addr, stop := serve()

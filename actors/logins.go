@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -93,9 +94,7 @@ func (l *loginLog) totals() map[pdu.LoginStatus]uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := make(map[pdu.LoginStatus]uint64, len(l.results))
-	for s, n := range l.results {
-		out[s] = n
-	}
+	maps.Copy(out, l.results)
 	return out
 }
 

@@ -114,8 +114,8 @@ func (p *loginPolicy) Authorize(id login.Identity) (*login.Grant, error) {
 		return &login.Grant{Auth: access.Auth, Limits: limits, PortalGroupTag: p.group.Tag}, nil
 	}
 	t := p.n.registry.Load().targets[id.TargetName]
-	switch {
-	case t == nil:
+	switch t {
+	case nil:
 		return nil, refuse(pdu.LoginTargetNotFound, "there is no target %s", id.TargetName)
 	}
 	cfg := t.cfg.Load()

@@ -47,7 +47,7 @@ func (p *printer) body(to *hclwrite.Body, v reflect.Value) {
 			p.attribute(to, name, t.Field(i).Tag, v.Field(i))
 		}
 	}
-	if b, ok := v.Addr().Interface().(variant); ok {
+	if b, ok := reflect.TypeAssert[variant](v.Addr()); ok {
 		p.variant(to, v, b)
 	}
 }
@@ -103,7 +103,7 @@ func (p *printer) block(to *hclwrite.Body, name string, v reflect.Value) {
 }
 
 func (p *printer) attribute(to *hclwrite.Body, name string, tag reflect.StructTag, v reflect.Value) {
-	if ref, ok := v.Interface().(BackendRef); ok {
+	if ref, ok := reflect.TypeAssert[BackendRef](v); ok {
 		to.SetAttributeTraversal(name, hcl.Traversal{
 			hcl.TraverseRoot{Name: "backend"}, hcl.TraverseAttr{Name: string(ref.Kind)}, hcl.TraverseAttr{Name: ref.Name},
 		})
@@ -187,7 +187,7 @@ func arguments(prefix string, v reflect.Value, skip ...string) (out []argument) 
 		case kind == "block":
 			out = append(out, blockArguments(prefix+name, f)...)
 		default:
-			if ref, ok := f.Interface().(BackendRef); ok {
+			if ref, ok := reflect.TypeAssert[BackendRef](f); ok {
 				out = append(out, argument{prefix + name, ref.String()})
 				continue
 			}
@@ -200,14 +200,15 @@ func arguments(prefix string, v reflect.Value, skip ...string) (out []argument) 
 
 func blockArguments(name string, f reflect.Value) (out []argument) {
 	one := func(b reflect.Value) {
-		at := name
+		var at strings.Builder
+		at.WriteString(name)
 		for i := range b.NumField() {
 			if _, kind, _ := strings.Cut(b.Type().Field(i).Tag.Get("hcl"), ","); kind == "label" {
-				at += fmt.Sprintf(" %q", b.Field(i).String())
+				fmt.Fprintf(&at, " %q", b.Field(i).String())
 			}
 		}
-		out = append(out, argument{at, ""})
-		out = append(out, arguments(at+".", b)...)
+		out = append(out, argument{at.String(), ""})
+		out = append(out, arguments(at.String()+".", b)...)
 	}
 	switch {
 	case f.Kind() == reflect.Slice:

@@ -197,6 +197,7 @@ func (c *Conn) failed(wc *verbs.WC) {
 		c.readDone(id.index(), false)
 	case wrDrain:
 		c.drained = true
+	default:
 	}
 	if c.err != nil && !errors.Is(c.err, errDisconnected) {
 		return

@@ -46,6 +46,7 @@ func (c *Conn) drain() {
 			c.readDone(id.index(), false)
 		case wrDrain:
 			c.drained = true
+		default:
 		}
 	}
 	clear(t.wc)

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -255,10 +256,8 @@ func (p *Pump) sort(wc *verbs.WC) {
 
 // touch has a turn of c run in this round.
 func (p *Pump) touch(c *Conn) {
-	for _, t := range p.touched {
-		if t == c {
-			return
-		}
+	if slices.Contains(p.touched, c) {
+		return
 	}
 	p.touched = append(p.touched, c)
 }
@@ -285,6 +284,7 @@ func (p *Pump) turn(c *Conn) {
 		c.turn.wc, c.turn.done = c.turn.wc[:0], 0
 	case draining, closing:
 		c.drain()
+	default:
 	}
 }
 

@@ -1,6 +1,7 @@
 package iser
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/iserd/iserd/internal/iscsi"
@@ -128,7 +129,7 @@ func (c *Conn) received(index, n int) {
 
 // end takes what the iSCSI layer says about the connection.
 func (c *Conn) end(err error) {
-	if err == iscsi.ErrLoggedOut || err == iscsi.ErrLoginFailed {
+	if errors.Is(err, iscsi.ErrLoggedOut) || errors.Is(err, iscsi.ErrLoginFailed) {
 		c.lingering = true
 		return
 	}

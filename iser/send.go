@@ -2,6 +2,7 @@ package iser
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/iserd/iserd/internal/bufpool"
@@ -266,7 +267,7 @@ func (c *Conn) post() {
 	clear(q.queue[rest:])
 	q.queue = q.queue[:rest]
 	q.sge = append(q.sge[:0], q.sge[done:]...)
-	if err != nil && err != verbs.ErrQueueFull {
+	if err != nil && !errors.Is(err, verbs.ErrQueueFull) {
 		c.fail(fmt.Errorf("%w: %w", errPosting, err))
 	}
 }

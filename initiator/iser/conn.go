@@ -76,7 +76,7 @@ type Message struct {
 	InvKey      uint32
 }
 
-// ErrBroken: the connection has ended.
+// ErrBroken means: the connection has ended.
 var ErrBroken = errors.New("initiator/iser: connection is broken")
 
 // Open connects to addr over prov, with the receive for the first message posted.
@@ -94,12 +94,12 @@ func Open(ctx context.Context, prov verbs.Provider, addr netip.AddrPort, o Optio
 	c := &Conn{cm: cm, down: make(chan struct{}), cmDone: make(chan struct{})}
 	if err := c.build(ctx, addr, &o); err != nil {
 		close(c.cmDone)
-		c.free()
+		_ = c.free() // the error that led here is the one to report
 		return nil, err
 	}
 	if err := c.connect(ctx, &o); err != nil {
 		close(c.cmDone)
-		c.free()
+		_ = c.free() // the error that led here is the one to report
 		return nil, err
 	}
 	cmCtx, cancel := context.WithCancel(context.Background())
@@ -255,8 +255,10 @@ func (c *Conn) SendBuf(n int) (int, []byte, error) {
 func (c *Conn) Send(i, n int) error {
 	mem := c.sends[i].Whole()
 	lkey, _ := c.pool.LKey(mem)
-	wr := [1]verbs.SendWR{{ID: uint64(i), Op: verbs.OpSend, Flags: verbs.SendSignaled,
-		SG: []verbs.SGE{{Addr: verbs.Addr(mem), Len: uint32(n), LKey: lkey}}}}
+	wr := [1]verbs.SendWR{{
+		ID: uint64(i), Op: verbs.OpSend, Flags: verbs.SendSignaled,
+		SG: []verbs.SGE{{Addr: verbs.Addr(mem), Len: uint32(n), LKey: lkey}},
+	}}
 	if _, err := c.qp.PostSend(wr[:]); err != nil {
 		return fmt.Errorf("initiator/iser: %w", err)
 	}

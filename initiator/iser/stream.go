@@ -191,6 +191,7 @@ func (s *stream) toTarget(p *initiator.PDU) error {
 		return s.dataOut(p)
 	case pdu.OpLoginRequest:
 		return s.login(p)
+	default:
 	}
 	return s.c.SendPDU(&iser.Header{}, &p.BHS, p.AHS, p.Data)
 }

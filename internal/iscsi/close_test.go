@@ -78,7 +78,7 @@ var states = []struct {
 		return r.command(command{cdb: read10(0, 2), read: true, edtl: 2 * blk})
 	}},
 	{"held", options{mapped: true}, func(r *rig) uint32 {
-		return r.command(command{cdb: write10(0, 2), write: true, edtl: 2 * blk, data: pattern(2*blk, 1), cmdSN: ref(r.cmdSN + 1)})
+		return r.command(command{cdb: write10(0, 2), write: true, edtl: 2 * blk, data: pattern(2*blk, 1), cmdSN: new(r.cmdSN + 1)})
 	}},
 	{"none", options{mapped: true}, func(r *rig) uint32 { return 77 }},
 }

@@ -1,6 +1,8 @@
 package iscsi
 
 import (
+	"slices"
+
 	"github.com/iserd/iserd/luns/scsi"
 	"github.com/iserd/iserd/pdu"
 )
@@ -114,10 +116,5 @@ func (l *lateTags) add(itt uint32) {
 }
 
 func (l *lateTags) has(itt uint32) bool {
-	for _, t := range l.tags[:min(l.n, len(l.tags))] {
-		if t == itt {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(l.tags[:min(l.n, len(l.tags))], itt)
 }

@@ -33,7 +33,6 @@ type pending struct {
 	sent     int // of an unsolicited burst
 	sn       int
 	unsol    bool // more unsolicited data is to come
-	maybe    bool // aborted, or overlaps with one: the blocks are not known
 	finished bool
 }
 

@@ -80,7 +80,7 @@ func (b *Burst) Accept(d *pdu.DataOut, open bool) bool {
 	switch {
 	case int(d.BufferOffset) != b.Next, d.DataSN != b.DataSN, end > b.End:
 		return false
-	case d.Final != (end == b.End) && !(open && d.Final):
+	case d.Final != (end == b.End) && (!open || !d.Final):
 		return false
 	}
 	b.Next = end

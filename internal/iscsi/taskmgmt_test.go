@@ -190,7 +190,7 @@ func TestAbortUnseen(t *testing.T) {
 		if got := r.tmResponse(r.tmf(pdu.AbortTask, 4711, r.cmdSN-1)); got != pdu.FunctionComplete {
 			t.Fatal(got)
 		}
-		r.command(command{cdb: tur, cmdSN: ref(r.cmdSN - 1)}) // it comes after all, and is a duplicate now
+		r.command(command{cdb: tur, cmdSN: new(r.cmdSN - 1)}) // it comes after all, and is a duplicate now
 		r.nothing()
 		r.good(r.command(command{cdb: tur}))
 	})
@@ -215,7 +215,7 @@ func TestAbortUnseen(t *testing.T) {
 		if got := r.tmResponse(r.tmf(pdu.AbortTask, held, r.cmdSN-1)); got != pdu.FunctionComplete {
 			t.Fatal(got)
 		}
-		first := r.command(command{cdb: tur, cmdSN: ref(r.cmdSN - 2)})
+		first := r.command(command{cdb: tur, cmdSN: new(r.cmdSN - 2)})
 		r.good(first)
 		r.good(r.command(command{cdb: tur}))
 	})

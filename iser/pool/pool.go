@@ -36,7 +36,7 @@ func New(dev verbs.Device, access verbs.Access, limit int64) *Pool {
 	return p
 }
 
-// ErrInUse: the pool can't be closed yet.
+// ErrInUse means: the pool can't be closed yet.
 var ErrInUse = errors.New("pool: buffers are in use")
 
 // Close deregisters and frees everything. It fails while buffers are in use.

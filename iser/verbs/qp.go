@@ -134,7 +134,7 @@ type WC struct {
 // WCFlags qualify a completion.
 type WCFlags uint8
 
-// WCWithInv: the message received was a Send with Invalidate.
+// WCWithInv means: the message received was a Send with Invalidate.
 const WCWithInv WCFlags = 1 << 0
 
 // Status of a completion (IBTA 10.10.3). The values are those of

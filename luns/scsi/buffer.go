@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// The additional sense codes of buffers.
+// CommandSequenceError is the additional sense code of a READ BUFFER too early.
 const CommandSequenceError ASC = 0x2C00 // COMMAND SEQUENCE ERROR
 
 // bufferBytes is the size of the data buffer and of the echo buffer.

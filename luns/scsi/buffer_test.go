@@ -277,10 +277,16 @@ func TestAnnounced(t *testing.T) {
 		announced uint32
 		ok        bool
 	}{
-		{caw(0, 1), 1024, true}, {caw(0, 1), 0, true}, {caw(0, 1), 2048, false}, {caw(0, 0), 512 << 9, false},
-		{rw16(0x93, 0, 1), 512, true}, {rw16(0x93, 0, 1), 1024, false},
-		{with(rw16(0x93, 0, 1), 1, 1), 0, true}, {with(rw16(0x93, 0, 1), 1, 1), 512, false},
-		{rw10(0x41, 0, 1), 1024, false}, {rw10(0x2A, 0, 1), 1024, true},
+		{caw(0, 1), 1024, true},
+		{caw(0, 1), 0, true},
+		{caw(0, 1), 2048, false},
+		{caw(0, 0), 512 << 9, false},
+		{rw16(0x93, 0, 1), 512, true},
+		{rw16(0x93, 0, 1), 1024, false},
+		{with(rw16(0x93, 0, 1), 1, 1), 0, true},
+		{with(rw16(0x93, 0, 1), 1, 1), 512, false},
+		{rw10(0x41, 0, 1), 1024, false},
+		{rw10(0x2A, 0, 1), 1024, true},
 	} {
 		done := make(chan struct{}, 1)
 		c := &scsi.Command{Nexus: r.nexus, CDB: cdb16(tt.cdb), Announced: tt.announced, Done: func(*scsi.Command) { done <- struct{}{} }}

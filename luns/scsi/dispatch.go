@@ -249,7 +249,8 @@ func provisioningOperations() []operation {
 			name: "UNMAP", flags: wr, class: accessWrite, needs: capUnmap,
 			usage:  []byte{0x42, 0x01, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0},
 			decode: decodeUnmap, run: runUnmap,
-		}, {
+		},
+		{
 			name: "GET LBA STATUS(16)", flags: rd | opService, class: accessRead, needs: capUnmap | capExtents,
 			usage:  []byte{0x9E, 0x12, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0},
 			decode: decodeGetLBAStatus, run: runGetLBAStatus,

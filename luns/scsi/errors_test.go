@@ -243,9 +243,13 @@ func TestShrunkMemory(t *testing.T) {
 	r := newRig(t, baseConfig, b)
 	b.mem = b.mem[:512]
 	for _, c := range []struct{ cdb, out []byte }{
-		{rw10(0x28, 0, 2), nil}, {rw10(0x2A, 0, 2), fill(1024, 1)}, {caw(0, 2), fill(2048, 1)},
-		{rw16(0x8B, 0, 2), fill(1024, 1)}, {rw10(0x41, 0, 2), fill(512, 1)},
-		{with(rw10(0x2F, 0, 2), 1, 2), fill(1024, 1)}, {rw10(0x2E, 0, 2), fill(1024, 1)},
+		{rw10(0x28, 0, 2), nil},
+		{rw10(0x2A, 0, 2), fill(1024, 1)},
+		{caw(0, 2), fill(2048, 1)},
+		{rw16(0x8B, 0, 2), fill(1024, 1)},
+		{rw10(0x41, 0, 2), fill(512, 1)},
+		{with(rw10(0x2F, 0, 2), 1, 2), fill(1024, 1)},
+		{rw10(0x2E, 0, 2), fill(1024, 1)},
 	} {
 		t.Run(fmt.Sprintf("%02x", c.cdb[0]), func(t *testing.T) {
 			r := &rig{tb: t, nexus: r.nexus}

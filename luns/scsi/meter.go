@@ -290,6 +290,7 @@ func (x *Meter) End(c *Command, batch int64, bytes int) {
 		m.bytesRead.Add(uint64(bytes))
 	case OpWrite:
 		m.bytesWritten.Add(uint64(bytes))
+	default:
 	}
 	switch {
 	case c.started != 0:
@@ -337,6 +338,7 @@ func (m *meter) failed(c *Command) {
 		m.busy.Add(1)
 	case TaskAborted:
 		m.lost.Add(1)
+	default:
 	}
 }
 

@@ -42,8 +42,10 @@ func TestBuckets(t *testing.T) {
 }
 
 func TestClassOf(t *testing.T) {
-	for op, want := range map[byte]OpClass{0x28: OpRead, 0x8A: OpWrite, 0x35: OpFlush, 0x42: OpUnmap, 0x93: OpWriteSame,
-		0x89: OpCompareAndWrite, 0x83: OpCopy, 0x5F: OpReserve, 0x12: OpOther} {
+	for op, want := range map[byte]OpClass{
+		0x28: OpRead, 0x8A: OpWrite, 0x35: OpFlush, 0x42: OpUnmap, 0x93: OpWriteSame,
+		0x89: OpCompareAndWrite, 0x83: OpCopy, 0x5F: OpReserve, 0x12: OpOther,
+	} {
 		if got := ClassOf([]byte{op}); got != want {
 			t.Errorf("%#x: %v, want %v", op, got, want)
 		}

@@ -3,6 +3,7 @@ package scsi_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -258,7 +259,7 @@ func TestReserveDuringRevoke(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := r.port.Revoke(ctx); err != scsi.ErrFenced {
+		if err := r.port.Revoke(ctx); !errors.Is(err, scsi.ErrFenced) {
 			t.Errorf("Revoke: %v", err)
 		}
 		<-out.done

@@ -118,7 +118,7 @@ func runReportCapabilities(c *Command, _ mode) bool {
 	p.mu.Lock()
 	stored, ports := p.store != nil, p.access != nil
 	p.mu.Unlock()
-	can := byte(crh | sipC | ifSet(ports, atpC) | ifSet(stored, ptplC|rlrC))
+	can := crh | sipC | ifSet(ports, atpC) | ifSet(stored, ptplC|rlrC)
 	b := append(c.build(), 0, 8, can, tmv|allowTestUnitReady|ifSet(p.pr.Load().aptpl, ptplA))
 	b = binary.BigEndian.AppendUint16(b, reservationTypeMask)
 	c.reply(append(b, 0, 0))

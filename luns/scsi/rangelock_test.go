@@ -45,7 +45,8 @@ func TestRangeLockFIFO(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l rangeLock
 		r, w := spanOf(0, 1, shared), spanOf(0, 1, exclusive)
-		if !l.try(r) || !l.try(r) || l.try(w) {
+		first, second := l.try(r), l.try(r)
+		if !first || !second || l.try(w) {
 			t.Fatal("two readers, no writer")
 		}
 		var order []string

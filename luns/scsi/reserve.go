@@ -130,11 +130,10 @@ func (c *Command) recheck(m mode) bool {
 	return false
 }
 
-// barrier waits until every range lock held at the moment has been released. It
-// returns false, with a status, if the command was aborted or the unit revoked
-// meanwhile. It takes one stripe at a time: a call that hangs in the backend
+// barrier waits until every range lock held at the moment has been released. If
+// the command is aborted or the unit revoked meanwhile, it sets a status for that. It takes one stripe at a time: a call that hangs in the backend
 // holds up the caller, and else only requests for its own stripes.
-func (c *Command) barrier() bool {
+func (c *Command) barrier() {
 	l := &c.unit.locks
 	for i := range numStripes {
 		s := span{i, 1, exclusive}
@@ -145,11 +144,10 @@ func (c *Command) barrier() bool {
 			if c.Aborted.Load() {
 				c.Status = TaskAborted
 			}
-			return false
+			return
 		}
 		l.unlock(s)
 	}
-	return true
 }
 
 // refreshGates computes the rights of every nexus anew. The caller holds mu.

@@ -33,10 +33,17 @@ func TestPoison(t *testing.T) {
 		at, width int
 	}
 	sources := []source{
-		{[]byte{0x12, 0, 0}, 3, 2}, {[]byte{3, 0}, 4, 1}, {[]byte{3, 1}, 4, 1},
-		{[]byte{0x9E, 0x10}, 10, 4}, {[]byte{0x9E, 0x12}, 10, 4},
-		{[]byte{0xA0, 0, 2}, 6, 4}, {[]byte{0xA3, 0x0C}, 6, 4}, {[]byte{0xA3, 0x0C, 0x80}, 6, 4},
-		{[]byte{0xA3, 0x0C, 0x81, 0x28}, 6, 4}, {[]byte{0xA3, 0x0D, 0x80}, 6, 4}, {[]byte{0xA3, 0x0D}, 6, 4},
+		{[]byte{0x12, 0, 0}, 3, 2},
+		{[]byte{3, 0}, 4, 1},
+		{[]byte{3, 1}, 4, 1},
+		{[]byte{0x9E, 0x10}, 10, 4},
+		{[]byte{0x9E, 0x12}, 10, 4},
+		{[]byte{0xA0, 0, 2}, 6, 4},
+		{[]byte{0xA3, 0x0C}, 6, 4},
+		{[]byte{0xA3, 0x0C, 0x80}, 6, 4},
+		{[]byte{0xA3, 0x0C, 0x81, 0x28}, 6, 4},
+		{[]byte{0xA3, 0x0D, 0x80}, 6, 4},
+		{[]byte{0xA3, 0x0D}, 6, 4},
 	}
 	sources = append(sources,
 		source{[]byte{0x37, 0, 0x18}, 7, 2}, source{[]byte{0xB7, 0x18}, 6, 4}, source{[]byte{0x84, 3}, 10, 4},
@@ -104,13 +111,19 @@ func TestUnwrittenReadsZero(t *testing.T) {
 func FuzzCDB(f *testing.F) {
 	cdb, list := unmapCmd(1, 2)
 	for _, s := range [][2][]byte{
-		{rw10(0x28, 1, 2), nil}, {rw10(0x2A, 1, 2), fill(1024, 1)}, {caw(1, 1), fill(1024, 0)},
-		{rw16(0x93, 1, 100), fill(512, 0)}, {with(rw16(0x93, 1, 100), 1, 9), nil}, {cdb, list},
-		{[]byte{0x12, 1, 0x83, 0, 255, 0}, nil}, {[]byte{0x1A, 0, 0x3F, 0xFF, 255, 0}, nil},
+		{rw10(0x28, 1, 2), nil},
+		{rw10(0x2A, 1, 2), fill(1024, 1)},
+		{caw(1, 1), fill(1024, 0)},
+		{rw16(0x93, 1, 100), fill(512, 0)},
+		{with(rw16(0x93, 1, 100), 1, 9), nil},
+		{cdb, list},
+		{[]byte{0x12, 1, 0x83, 0, 255, 0}, nil},
+		{[]byte{0x1A, 0, 0x3F, 0xFF, 255, 0}, nil},
 		{[]byte{0x55, 0x10, 0, 0, 0, 0, 0, 0, 28, 0}, append(make([]byte, 8), 8, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)},
 		{[]byte{0xA3, 0x0C, 0x82, 0x9E, 0, 0x12, 0, 0, 1, 0, 0, 0}, nil},
 		{[]byte{0x9E, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0}, nil},
-		{[]byte{0xA0, 0, 2, 0, 0, 0, 0, 0, 1, 0, 0, 0}, nil}, {with(rw10(0x2F, 0, 9), 1, 6), fill(512, 0)},
+		{[]byte{0xA0, 0, 2, 0, 0, 0, 0, 0, 1, 0, 0, 0}, nil},
+		{with(rw10(0x2F, 0, 9), 1, 6), fill(512, 0)},
 	} {
 		for kind := range byte(8) {
 			f.Add(s[0], s[1], kind)

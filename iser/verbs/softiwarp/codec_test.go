@@ -21,16 +21,26 @@ var mpaFrames = map[string]struct {
 	frame mpaFrame
 	bytes string
 }{
-	"revision 1": {mpaFrame{rev: 1, private: []byte{}},
-		"4d504120494420526571204672616d65 00 01 0000"},
-	"iSER, as Linux sends it": {mpaFrame{rev: 2, flags: mpaIsEnh, ird: 128, ord: 1, private: []byte{0xc0, 0, 0, 0}},
-		"4d504120494420526571204672616d65 10 02 0008 0080 0001 c0000000"},
-	"peer to peer, all RTRs": {mpaFrame{rev: 2, flags: mpaIsEnh | mpaCRC, peerToPeer: true, rtr: rtrFPDU | rtrWrite | rtrRead, ird: 4, ord: 5, private: []byte{}},
-		"4d504120494420526571204672616d65 50 02 0004 c004 c005"},
-	"reply": {mpaFrame{reply: true, rev: 2, flags: mpaIsEnh, peerToPeer: true, rtr: rtrWrite, ird: 1, ord: 4, private: []byte{0x80, 0, 0, 0}},
-		"4d504120494420526570204672616d65 10 02 0008 8001 8004 80000000"},
-	"reject": {mpaFrame{reply: true, rev: 1, flags: mpaReject, private: []byte("no")},
-		"4d504120494420526570204672616d65 20 01 0002 6e6f"},
+	"revision 1": {
+		mpaFrame{rev: 1, private: []byte{}},
+		"4d504120494420526571204672616d65 00 01 0000",
+	},
+	"iSER, as Linux sends it": {
+		mpaFrame{rev: 2, flags: mpaIsEnh, ird: 128, ord: 1, private: []byte{0xc0, 0, 0, 0}},
+		"4d504120494420526571204672616d65 10 02 0008 0080 0001 c0000000",
+	},
+	"peer to peer, all RTRs": {
+		mpaFrame{rev: 2, flags: mpaIsEnh | mpaCRC, peerToPeer: true, rtr: rtrFPDU | rtrWrite | rtrRead, ird: 4, ord: 5, private: []byte{}},
+		"4d504120494420526571204672616d65 50 02 0004 c004 c005",
+	},
+	"reply": {
+		mpaFrame{reply: true, rev: 2, flags: mpaIsEnh, peerToPeer: true, rtr: rtrWrite, ird: 1, ord: 4, private: []byte{0x80, 0, 0, 0}},
+		"4d504120494420526570204672616d65 10 02 0008 8001 8004 80000000",
+	},
+	"reject": {
+		mpaFrame{reply: true, rev: 1, flags: mpaReject, private: []byte("no")},
+		"4d504120494420526570204672616d65 20 01 0002 6e6f",
+	},
 }
 
 func TestMPAFrame(t *testing.T) {
@@ -65,8 +75,16 @@ func TestIsRequest(t *testing.T) {
 	for _, c := range []struct {
 		b           string
 		maybe, sure bool
-	}{{"", true, false}, {"M", true, false}, {"MPA ID Re", true, false}, {"MPA ID Rep Frame", false, false},
-		{"C\x87\x00\x00", false, false}, {"\x03", false, false}, {mpaRequestKey, true, true}, {mpaRequestKey + "x", true, true}} {
+	}{
+		{"", true, false},
+		{"M", true, false},
+		{"MPA ID Re", true, false},
+		{"MPA ID Rep Frame", false, false},
+		{"C\x87\x00\x00", false, false},
+		{"\x03", false, false},
+		{mpaRequestKey, true, true},
+		{mpaRequestKey + "x", true, true},
+	} {
 		if maybe, sure := IsRequest([]byte(c.b)); maybe != c.maybe || sure != c.sure {
 			t.Errorf("IsRequest(%q) = %v, %v", c.b, maybe, sure)
 		}
@@ -149,7 +167,8 @@ func TestFPDUSizes(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for _, c := range [][2]string{
-		{opSendSE.String(), "Send with SE"}, {opcode(9).String(), "opcode(9)"},
+		{opSendSE.String(), "Send with SE"},
+		{opcode(9).String(), "opcode(9)"},
 		{faultCRC.Error(), "softiwarp: wrong CRC"},
 		{fault(0x3421).Error(), "softiwarp: terminated: layer 3, error type 4, code 0x21"},
 	} {

@@ -230,6 +230,7 @@ func (c *Conn) Disconnect() error {
 		c.ended(0)
 	case connClosed:
 		return errGone
+	default:
 	}
 	return nil
 }

@@ -58,8 +58,10 @@ func (d *Device) NewCQ(depth int) (verbs.CQ, error) {
 	if err != nil {
 		return nil, fmt.Errorf("softiwarp: completion queue: %w", err)
 	}
-	c := &CQ{dev: d, epfd: epfd, evfd: evfd, depth: depth, ring: make([]verbs.WC, powerOf2(depth)),
-		qps: make(map[uint64]*QP)}
+	c := &CQ{
+		dev: d, epfd: epfd, evfd: evfd, depth: depth, ring: make([]verbs.WC, powerOf2(depth)),
+		qps: make(map[uint64]*QP),
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.cqs == nil {

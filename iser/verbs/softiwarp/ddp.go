@@ -56,8 +56,10 @@ const (
 	opTerminate    opcode = 7
 )
 
-var opcodeNames = [...]string{"RDMA Write", "RDMA Read Request", "RDMA Read Response", "Send",
-	"Send with Invalidate", "Send with SE", "Send with SE and Invalidate", "Terminate"}
+var opcodeNames = [...]string{
+	"RDMA Write", "RDMA Read Request", "RDMA Read Response", "Send",
+	"Send with Invalidate", "Send with SE", "Send with SE and Invalidate", "Terminate",
+}
 
 // String returns the opcode's name.
 func (o opcode) String() string {

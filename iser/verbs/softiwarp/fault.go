@@ -74,6 +74,7 @@ func (q *QP) disconnect() {
 		q.tx.own()
 		q.toError(0)
 		q.transmit()
+	default:
 	}
 }
 

@@ -123,6 +123,7 @@ func (c *Conn) proceed() (keep bool) {
 		_ = unix.Shutdown(c.fd, unix.SHUT_RDWR)
 		c.over()
 		c.ended(-int(unix.ECONNRESET))
+	default:
 	}
 	return true
 }
@@ -172,8 +173,10 @@ func (c *Conn) connected() {
 	}
 	c.local = localAddr(c.fd)
 	cfg := &c.dev.cfg
-	c.request = mpaFrame{rev: 2, flags: mpaIsEnh, private: c.param.Private, peerToPeer: cfg.PeerToPeer,
-		ird: uint16(c.param.ResponderResources), ord: uint16(c.param.InitiatorDepth)}
+	c.request = mpaFrame{
+		rev: 2, flags: mpaIsEnh, private: c.param.Private, peerToPeer: cfg.PeerToPeer,
+		ird: uint16(c.param.ResponderResources), ord: uint16(c.param.InitiatorDepth),
+	}
 	if cfg.PeerToPeer {
 		c.request.rtr = rtrWrite
 	}
@@ -217,14 +220,18 @@ func (c *Conn) replied() {
 	}
 	c.unwatch()
 	c.cm.stopTimer(c)
-	_ = c.establish(n, verbs.Event{Kind: verbs.EventEstablished, Conn: c, Param: verbs.ConnParam{Private: private,
-		ResponderResources: uint8(n.ird), InitiatorDepth: uint8(n.ord)}})
+	_ = c.establish(n, verbs.Event{Kind: verbs.EventEstablished, Conn: c, Param: verbs.ConnParam{
+		Private:            private,
+		ResponderResources: uint8(n.ird), InitiatorDepth: uint8(n.ord),
+	}})
 }
 
 // agree settles what the reply says, RFC 6581 section 6.
 func (c *Conn) agree(reply *mpaFrame) (negotiated, error) {
-	n := negotiated{active: true, crc: c.request.flags&mpaCRC != 0 || reply.flags&mpaCRC != 0,
-		ird: int(c.param.ResponderResources), ord: int(c.param.InitiatorDepth)}
+	n := negotiated{
+		active: true, crc: c.request.flags&mpaCRC != 0 || reply.flags&mpaCRC != 0,
+		ird: int(c.param.ResponderResources), ord: int(c.param.InitiatorDepth),
+	}
 	if reply.flags&mpaMarkers != 0 {
 		return n, errMPAMarkers
 	}
@@ -252,14 +259,14 @@ func (c *Conn) agree(reply *mpaFrame) (negotiated, error) {
 // connectFailed ends connecting because of err, in the terms of RDMA CM.
 func (c *Conn) connectFailed(err error) {
 	ev := verbs.Event{Kind: verbs.EventConnectError, Status: -int(unix.EPROTO)}
-	var errno unix.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[unix.Errno](err); ok {
 		ev.Status = -int(errno)
 		switch errno {
 		case unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE:
 			ev.Kind = verbs.EventRejected
 		case unix.ETIMEDOUT, unix.ENETUNREACH, unix.EHOSTUNREACH:
 			ev.Kind = verbs.EventUnreachable
+		default:
 		}
 	}
 	c.failed(ev)
@@ -285,6 +292,7 @@ func (c *Conn) timeout() {
 		c.mu.Unlock()
 		_ = c.Close()
 		return
+	default:
 	}
 	c.mu.Unlock()
 }

@@ -31,6 +31,7 @@ func (q *QP) checkHeader() fault {
 		want = qnReadReq
 	case opTerminate:
 		want = qnTerminate
+	default:
 	}
 	if s.qn > qnTerminate {
 		return faultQN
@@ -67,6 +68,7 @@ func (q *QP) checkControl() fault {
 		if !s.last || x.left > maxTerminateLen {
 			return faultTooLong
 		}
+	default:
 	}
 	return noFault
 }
@@ -85,6 +87,7 @@ func (q *QP) checkSegment() fault {
 		return taggedFault(f)
 	case opReadResponse:
 		return q.checkResponse()
+	default:
 	}
 	if s.msn != x.sendMSN {
 		return faultMSN

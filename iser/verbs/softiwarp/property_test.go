@@ -240,8 +240,10 @@ func TestModel(t *testing.T) {
 // forbidden does one access that must be refused.
 func forbidden(rt *rapid.T, a, b *modelEnd) {
 	n := rapid.IntRange(1, quarter).Draw(rt, "n")
-	wr := verbs.SendWR{Op: rapid.SampledFrom([]verbs.Op{verbs.OpWrite, verbs.OpRead}).Draw(rt, "op"),
-		SG: a.sge(0, n), RAddr: b.addr(0), RKey: b.mr.RKey()}
+	wr := verbs.SendWR{
+		Op: rapid.SampledFrom([]verbs.Op{verbs.OpWrite, verbs.OpRead}).Draw(rt, "op"),
+		SG: a.sge(0, n), RAddr: b.addr(0), RKey: b.mr.RKey(),
+	}
 	switch rapid.SampledFrom([]string{"key", "below", "above", "far", "window"}).Draw(rt, "how") {
 	case "key":
 		wr.RKey ^= 1 << rapid.IntRange(0, 31).Draw(rt, "bit")

@@ -137,8 +137,10 @@ func (d *Device) Ports() ([]verbs.Port, error) {
 	}
 	ports := make([]verbs.Port, 0, len(ifs))
 	for i := range ifs {
-		p := verbs.Port{Number: i + 1, State: verbs.PortDown, LinkLayer: verbs.LinkEthernet,
-			ActiveMTU: ifs[i].MTU, NetDev: ifs[i].Name}
+		p := verbs.Port{
+			Number: i + 1, State: verbs.PortDown, LinkLayer: verbs.LinkEthernet,
+			ActiveMTU: ifs[i].MTU, NetDev: ifs[i].Name,
+		}
 		if ifs[i].Flags&net.FlagUp != 0 {
 			p.State = verbs.PortActive
 		}

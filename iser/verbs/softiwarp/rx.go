@@ -319,6 +319,7 @@ func taggedFault(f fault) fault {
 		return faultTaggedStream
 	case faultTOWrap:
 		return faultTaggedWrap
+	default:
 	}
 	return f
 }

@@ -90,8 +90,10 @@ func TestTerminateMalformed(t *testing.T) {
 
 // The Read that a Terminate is about has the status that it tells.
 func TestTerminatedRead(t *testing.T) {
-	for f, want := range map[fault]verbs.Status{faultSTag: verbs.WCRemoteAccess, faultBounds: verbs.WCRemoteAccess,
-		faultAccess: verbs.WCRemoteAccess, faultOpcode: verbs.WCRemoteOp, faultCatastrophic: verbs.WCRemoteOp} {
+	for f, want := range map[fault]verbs.Status{
+		faultSTag: verbs.WCRemoteAccess, faultBounds: verbs.WCRemoteAccess,
+		faultAccess: verbs.WCRemoteAccess, faultOpcode: verbs.WCRemoteOp, faultCatastrophic: verbs.WCRemoteOp,
+	} {
 		t.Run(f.Error(), func(t *testing.T) {
 			v := newVictim(t, Config{})
 			r := v.connect()

@@ -138,8 +138,7 @@ func TestTshark(t *testing.T) {
 }
 
 func explain(err error) error {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return fmt.Errorf("%w: %s", err, exit.Stderr)
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -396,10 +397,8 @@ func (p *peer) ok(n int) {
 func (p *peer) status(want ...verbs.Status) verbs.WC {
 	p.s.e.Helper()
 	w := p.completion(false)
-	for _, s := range want {
-		if w.Status == s {
-			return w
-		}
+	if slices.Contains(want, w.Status) {
+		return w
 	}
 	p.s.e.Fatalf("%s: completion %d (%v): status %v, vendor %#x, want %v", p.s.name, w.ID, w.Op, w.Status, w.VendorErr, want)
 	return w

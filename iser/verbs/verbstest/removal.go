@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -93,12 +94,7 @@ func (e *env) listed(d verbs.Device) bool {
 	if !errors.Is(err, verbs.ErrNoDevice) && !errors.Is(err, verbs.ErrUnavailable) {
 		e.check(err, "Devices")
 	}
-	for _, other := range list {
-		if other == d {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, d)
 }
 
 func testRemoval(e *env, link Link) {

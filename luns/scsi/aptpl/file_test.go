@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -178,9 +179,7 @@ func (d *diskFS) syncDir(string) error {
 		return err
 	}
 	d.durable = map[string]*inode{}
-	for k, v := range d.names {
-		d.durable[k] = v
-	}
+	maps.Copy(d.durable, d.names)
 	return nil
 }
 
