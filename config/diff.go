@@ -146,8 +146,8 @@ func Diff(old, now *Config) []Change {
 // order: what is new comes before what goes, so that most of what can fail has
 // happened before anything is given up.
 var order = map[Action]uint8{
-	AddTarget: 2, AddLUN: 2, ResizeLUN: 3, ChangeTarget: 4, ChangeDiscovery: 4, ReplaceLUN: 5, RemoveLUN: 6,
-	RemoveTarget: 6, RemovePortal: 7, AddPortal: 8, ChangeLog: 9, Restart: 10,
+	AddTarget: 2, AddLUN: 2, ChangeTarget: 4, ChangeDiscovery: 4, ReplaceLUN: 5, RemoveLUN: 6,
+	RemoveTarget: 6, RemovePortal: 7, AddPortal: 8, ResizeLUN: 9, ChangeLog: 10, Restart: 11,
 }
 
 type differ struct {
@@ -349,4 +349,9 @@ func (d *differ) settings() {
 	if details := compare(oldRest, rest); len(details) > 0 {
 		d.add(Change{Action: Restart, Details: details})
 	}
+}
+
+// Fingerprint is equal for two blocks that open the same store in the same way.
+func (b *Backend) Fingerprint() string {
+	return b.Ref().String() + fmt.Sprint(arguments("", reflect.ValueOf(b).Elem()))
 }

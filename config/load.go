@@ -38,9 +38,7 @@ func LoadWith(opts []Option, files ...string) (*Config, Diagnostics) {
 	for _, name := range files {
 		l.addPath(name)
 	}
-	for _, s := range l.more {
-		l.addSource(s.name, s.text)
-	}
+	l.addMore()
 	if len(l.order) == 0 && !l.diags.HasErrors() {
 		l.errorf(nil, "No configuration", "No configuration file was given, or the directory holds no *.hcl file.")
 	}
@@ -52,6 +50,7 @@ func LoadWith(opts []Option, files ...string) (*Config, Diagnostics) {
 func Parse(name string, src []byte, opts ...Option) (*Config, Diagnostics) {
 	l := newLoader(opts)
 	l.addSource(name, src)
+	l.addMore()
 	return l.finish()
 }
 
@@ -69,6 +68,13 @@ type loader struct {
 type source struct {
 	name string
 	text []byte
+}
+
+// addMore adds what WithSource gave.
+func (l *loader) addMore() {
+	for _, s := range l.more {
+		l.addSource(s.name, s.text)
+	}
 }
 
 func newLoader(opts []Option) *loader {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -36,7 +37,11 @@ const revision = "0001"
 // daemon is a running server.
 type daemon struct {
 	server *iserd.Server
-	addrs  []netip.AddrPort // of the portals, with the ports that were bound
+	addrs  []netip.AddrPort // of the portals at first, with the ports that were bound
+	stores *stores
+
+	mu    sync.Mutex
+	stops map[netip.AddrPort]func() // closes a portal, by its address in the configuration
 }
 
 // start binds the portals, opens the backing stores and begins to serve. On an
@@ -59,12 +64,15 @@ func start(ctx context.Context, c *config.Config, log hclog.Logger) (*daemon, er
 		}
 		opts = append(opts, iserd.WithStateDir(dir))
 	}
+	if c.Console.FaultInjection {
+		opts = append(opts, iserd.WithFaultInjection())
+	}
 	srv, err := iserd.NewServer(opts...)
 	if err != nil {
 		closeAll(listeners)
 		return nil, err
 	}
-	d := &daemon{server: srv}
+	d := &daemon{server: srv, stores: newStores(), stops: make(map[netip.AddrPort]func())}
 	if err := d.populate(ctx, c, listeners, log); err != nil {
 		closeAll(listeners)
 		// The listeners are closed and no session has begun: there is nothing
@@ -101,7 +109,7 @@ func closeAll(listeners []net.Listener) {
 // populate adds the targets and then opens the portals.
 func (d *daemon) populate(ctx context.Context, c *config.Config, listeners []net.Listener, log hclog.Logger) error {
 	for i := range c.Targets {
-		opts, err := targetOptions(c, &c.Targets[i], log)
+		opts, err := targetOptions(c, &c.Targets[i], d.stores, log)
 		if err != nil {
 			return err
 		}
@@ -110,18 +118,40 @@ func (d *daemon) populate(ctx context.Context, c *config.Config, listeners []net
 		}
 	}
 	for i := range c.PortalGroups {
-		g, err := portalGroup(c, &c.PortalGroups[i])
-		if err != nil {
-			return err
-		}
-		for range c.PortalGroups[i].Portals {
+		for j := range c.PortalGroups[i].Portals {
 			l := listeners[len(d.addrs)]
-			if _, err := addPortal(ctx, d.server, l, iserd.InGroup(g)); err != nil {
+			if err := d.offer(ctx, c, &c.PortalGroups[i], &c.PortalGroups[i].Portals[j], l); err != nil {
 				return err
 			}
 			d.addrs = append(d.addrs, addrPort(l))
 		}
 	}
+	return nil
+}
+
+// openPortal listens on a portal and serves there.
+func (d *daemon) openPortal(ctx context.Context, c *config.Config, g *config.PortalGroup, p *config.Portal) error {
+	l, err := bindPortal(ctx, p)
+	if err != nil {
+		return err
+	}
+	return d.offer(ctx, c, g, p, l)
+}
+
+// offer makes l, which it takes, the portal p.
+func (d *daemon) offer(ctx context.Context, c *config.Config, g *config.PortalGroup, p *config.Portal, l net.Listener) error {
+	group, err := portalGroup(c, g)
+	if err != nil {
+		l.Close()
+		return err
+	}
+	stop, err := addPortal(ctx, d.server, l, iserd.InGroup(group))
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stops[p.AddrPort] = stop
 	return nil
 }
 
@@ -135,6 +165,8 @@ func addrPort(l net.Listener) netip.AddrPort {
 // storeError gives the error of a backing store its exit code.
 func storeError(err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, luns.ErrTransient), strings.Contains(err.Error(), ": in use by "):
 		// A file's lock error is of no class of luns; only its words tell.
 		return &exitError{exitBusy, err}
@@ -215,7 +247,23 @@ func accessOptions(a *config.Auth) ([]iserd.AccessOption, error) {
 }
 
 // targetOptions maps a target block.
-func targetOptions(c *config.Config, t *config.Target, log hclog.Logger) ([]iserd.TargetOption, error) {
+func targetOptions(c *config.Config, t *config.Target, st *stores, log hclog.Logger) ([]iserd.TargetOption, error) {
+	opts, err := accessOfTarget(c, t)
+	if err != nil {
+		return nil, err
+	}
+	for i := range t.LUNs {
+		open, unit, err := lunParts(c, t.Name, &t.LUNs[i], st, log)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, iserd.LUNFrom(t.LUNs[i].Number, open, iserd.Unit(unit)))
+	}
+	return opts, nil
+}
+
+// accessOfTarget maps all of a target block but its LUNs.
+func accessOfTarget(c *config.Config, t *config.Target) ([]iserd.TargetOption, error) {
 	opts := []iserd.TargetOption{
 		iserd.Alias(t.Alias),
 		iserd.Groups(t.PortalGroups...),
@@ -229,23 +277,25 @@ func targetOptions(c *config.Config, t *config.Target, log hclog.Logger) ([]iser
 		return nil, err
 	}
 	opts = append(opts, iserd.Access(access...))
-	for i := range t.LUNs {
-		l := &t.LUNs[i]
-		open, err := opener(c.Backend(l.Backend), l.Filters, log.Named("lun").With("target", t.Name, "lun", l.Number))
-		if err != nil {
-			return nil, fmt.Errorf("target %s, LUN %d: %w", t.Name, l.Number, err)
-		}
-		unit, err := unitConfig(l)
-		if err != nil {
-			return nil, err
-		}
-		opts = append(opts, iserd.LUNFrom(l.Number, open, iserd.Unit(unit)))
-	}
 	for i := range t.Initiators {
 		n := &t.Initiators[i]
 		opts = append(opts, iserd.Initiator(n.Name, view(n)))
 	}
 	return opts, nil
+}
+
+// lunParts maps a lun block.
+func lunParts(c *config.Config, target string, l *config.LUN, st *stores, log hclog.Logger) (luns.Opener, scsi.Config, error) {
+	open, err := st.opener(c.Backend(l.Backend))
+	if err != nil {
+		return nil, scsi.Config{}, fmt.Errorf("target %s, LUN %d: %w", target, l.Number, err)
+	}
+	open, err = filtered(open, l.Filters, log.Named("lun").With("target", target, "lun", l.Number))
+	if err != nil {
+		return nil, scsi.Config{}, fmt.Errorf("target %s, LUN %d: %w", target, l.Number, err)
+	}
+	unit, err := unitConfig(l)
+	return open, unit, err
 }
 
 // view maps an initiator block. The configuration names LUNs as the initiator
@@ -303,15 +353,6 @@ func unitConfig(l *config.LUN) (scsi.Config, error) {
 	return u, nil
 }
 
-// opener maps a backend block and the filters above it.
-func opener(b *config.Backend, filters []config.Filter, log hclog.Logger) (luns.Opener, error) {
-	open, err := backendOpener(b)
-	if err != nil {
-		return nil, err
-	}
-	return filtered(open, filters, log)
-}
-
 func backendOpener(b *config.Backend) (luns.Opener, error) {
 	switch {
 	case b.File != nil:
@@ -321,8 +362,8 @@ func backendOpener(b *config.Backend) (luns.Opener, error) {
 	case b.Block != nil:
 		return block.NewOpener(block.Options{Path: b.Block.Path, DirectIO: b.Block.DirectIO, ReadOnly: b.Block.ReadOnly})
 	case b.Memory != nil:
-		// There is no way to resize it while it runs: reserve no more.
-		return memory.NewOpener(memory.Options{Size: b.Memory.Size, MaxSize: b.Memory.Size})
+		// Only addresses are reserved for what it may grow to.
+		return memory.NewOpener(memory.Options{Size: b.Memory.Size, MaxSize: 4 * b.Memory.Size})
 	case b.Null != nil:
 		size := b.Null.Size
 		return func(context.Context) (luns.Backend, error) { return null.New(null.Options{Size: size}) }, nil

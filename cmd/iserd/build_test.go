@@ -144,7 +144,10 @@ target "iqn.2026-11.com.example:t" {
 		{Kind: config.BackendNull, Null: &config.NullBackend{Size: 1 << 20}},
 	} {
 		t.Run(string(b.Kind), func(t *testing.T) {
-			open, err := opener(&b, filters, hclog.NewNullLogger())
+			open, err := newStores().opener(&b)
+			if err == nil {
+				open, err = filtered(open, filters, hclog.NewNullLogger())
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -175,7 +178,7 @@ target "iqn.2026-11.com.example:t" {
 	if _, err := os.Stat(path); err != nil {
 		t.Error(err)
 	}
-	if _, err := opener(&config.Backend{Kind: "rbd"}, nil, hclog.NewNullLogger()); err == nil {
+	if _, err := newStores().opener(&config.Backend{Kind: "rbd"}); err == nil {
 		t.Error("an unknown kind is opened")
 	}
 }

@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/iserd/iserd/config"
 )
@@ -30,7 +32,8 @@ func newServe() *cobra.Command {
 		Use:   "serve [--config FILE… | --demo [--listen ADDR:PORT]]",
 		Short: "Run the target",
 		Long: `Serve reads the configuration, opens the backing stores, listens on the portals
-and serves until SIGTERM or SIGINT. It stays in the foreground.
+and serves until SIGTERM or SIGINT. It stays in the foreground. SIGHUP has it
+read the configuration again and apply what has changed, all or nothing.
 
 Without --config it reads ` + defaultConfig + ` and ` + defaultConfigDir + `/*.hcl.
 With --demo it needs no configuration: it serves 1 GiB of memory on
@@ -67,33 +70,36 @@ func (f *serveFlags) check() error {
 	return nil
 }
 
-// load returns the configuration that the flags ask for.
-func (f *serveFlags) load(stderr io.Writer) (*config.Config, error) {
+// loader returns what loads the configuration that the flags ask for, again and
+// again.
+func (f *serveFlags) loader() (func([]config.Option) (*config.Config, config.Diagnostics), error) {
 	if f.demo {
 		at, err := netip.ParseAddrPort(f.listen)
 		if err != nil {
 			return nil, err
 		}
-		return demoConfig(at)
+		return func(opts []config.Option) (*config.Config, config.Diagnostics) { return demoConfig(at, opts...) }, nil
 	}
 	files, err := configFiles(f.files)
 	if err != nil {
 		return nil, err
 	}
-	c, diags := config.Load(files...)
-	if err := diags.WriteText(stderr, textWidth, false); err != nil {
-		return nil, err
-	}
-	if c == nil {
-		return nil, &exitError{exitConfig, errors.New("the configuration is invalid; nothing was started")}
-	}
-	return c, nil
+	return func(opts []config.Option) (*config.Config, config.Diagnostics) {
+		return config.LoadWith(opts, files...)
+	}, nil
 }
 
 func (f *serveFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
-	c, err := f.load(stderr)
+	load, err := f.loader()
 	if err != nil {
 		return err
+	}
+	c, diags := load(nil)
+	if err := diags.WriteText(stderr, textWidth, false); err != nil {
+		return err
+	}
+	if c == nil {
+		return &exitError{exitConfig, errors.New("the configuration is invalid; nothing was started")}
 	}
 	log, logFile, err := newLogger(c.Log, stderr)
 	if err != nil {
@@ -108,21 +114,69 @@ func (f *serveFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	ctl := &control{d: d, log: log, levels: log.levels, load: load, running: c}
+	a := newAdmin(ctl)
+	o, err := openConsoles(a, withConsole(c), log)
+	if err != nil {
+		return errors.Join(err, d.shutdown(time.Second, log))
+	}
 	if f.demo {
 		demoHelp(stdout, d.addrs[0])
 	}
-	return d.wait(signals, c.Limits.ShutdownTimeout, log)
+	err = ctl.wait(ctx, signals, a)
+	o.close()
+	return err
+}
+
+// withConsole is c with the console that is meant when the configuration names
+// none.
+func withConsole(c *config.Config) *config.Config {
+	if c.Console.Has("listen") {
+		return c
+	}
+	out := *c
+	out.Console.Listen = defaultConsole()
+	return &out
 }
 
 // wait serves until SIGTERM or SIGINT, and then shuts down.
-func (d *daemon) wait(signals <-chan os.Signal, timeout time.Duration, log hclog.Logger) error {
+func (c *control) wait(ctx context.Context, signals <-chan os.Signal, a *admin) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if every, err := systemd.SdWatchdogEnabled(false); err == nil {
+		go watch(ctx, a, every, func() { notify(systemd.SdNotifyWatchdog) })
+	}
+	notify(systemd.SdNotifyReady)
 	for {
 		s := <-signals
 		if s == syscall.SIGHUP {
-			log.Warn("SIGHUP: this version does not reload its configuration; restart it to apply changes")
+			c.hangUp(ctx, a)
 			continue
 		}
-		log.Info("stopping", "signal", s.String())
-		return d.shutdown(timeout, log)
+		notify(systemd.SdNotifyStopping)
+		c.log.Info("stopping", "signal", s.String())
+		return c.d.shutdown(c.inForceNow().Limits.ShutdownTimeout, c.log)
 	}
 }
+
+// hangUp reloads the configuration.
+func (c *control) hangUp(ctx context.Context, a *admin) {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // never fails for this clock
+	notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", systemd.SdNotifyReloading, now.Nano()/1000))
+	status := "STATUS=The configuration is in force."
+	if _, err := a.Reload(ctx); err != nil {
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		status = "STATUS=The old configuration is in force, the new one was refused: " + first
+	}
+	notify(systemd.SdNotifyReady + "\n" + status)
+}
+
+func (c *control) inForceNow() *config.Config {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.running
+}
+
+// notify tells the service manager, if there is one.
+func notify(state string) { _, _ = systemd.SdNotify(false, state) }

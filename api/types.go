@@ -1,0 +1,262 @@
+package api
+
+import "time"
+
+// Status is the daemon at a glance.
+type Status struct {
+	Version     string    `json:"version"`
+	Node        string    `json:"node"`
+	PID         int       `json:"pid"`
+	Started     time.Time `json:"started"`
+	Portals     int       `json:"portals"`
+	Targets     int       `json:"targets"`
+	LUNs        int       `json:"luns"`
+	Sessions    int       `json:"sessions"`
+	BufferBytes int64     `json:"buffer_bytes"`
+	BufferLimit int64     `json:"buffer_limit"`
+	Logins      uint64    `json:"logins"`
+	Refused     uint64    `json:"refused"`
+	Faults      uint64    `json:"faults"` // panics of actors
+	Config      Config    `json:"config"`
+	Warnings    []string  `json:"warnings"`
+}
+
+// Config is the state of the configuration.
+type Config struct {
+	Hash      string    `json:"hash"` // of what is in force
+	Files     []string  `json:"files"`
+	Changed   time.Time `json:"changed"`              // last reload or change, zero if none
+	LastError string    `json:"last_error,omitempty"` // why it was not applied
+}
+
+// Portal is a listening address.
+type Portal struct {
+	Address string `json:"address"`
+	Group   string `json:"group"`
+	Tag     uint16 `json:"tag"`
+}
+
+// Target is a target as it runs.
+type Target struct {
+	Name       string   `json:"name"`
+	Alias      string   `json:"alias,omitempty"`
+	Auth       string   `json:"auth"`   // none, chap or mutual-chap
+	Origin     string   `json:"origin"` // file or api
+	Offline    bool     `json:"offline"`
+	Groups     []string `json:"portal_groups"`
+	Initiators []string `json:"initiators"` // that are admitted; empty: any
+	Sessions   int      `json:"sessions"`
+	LUNs       []LUN    `json:"luns"`
+}
+
+// LUN is a logical unit as it runs.
+type LUN struct {
+	Number       uint16        `json:"number"`
+	State        string        `json:"state"` // online, offline, busy, failed, gone
+	Backend      string        `json:"backend"`
+	Size         int64         `json:"size"` // bytes; 0 while it is not online
+	BlockSize    int           `json:"block_size"`
+	ReadOnly     bool          `json:"read_only"`
+	Thin         bool          `json:"thin"`
+	Serial       string        `json:"serial"`
+	NAA          string        `json:"naa"`
+	Reservations *Reservations `json:"reservations,omitempty"`
+	Stats        Stats         `json:"stats"`
+	Actor        string        `json:"actor"`
+}
+
+// Reservations are the reservations of a LUN.
+type Reservations struct {
+	Generation uint32       `json:"generation"`
+	Type       string       `json:"type,omitempty"` // of the persistent reservation
+	Lost       bool         `json:"lost,omitempty"`
+	Registered []Registrant `json:"registered"`
+	Reserved   string       `json:"reserved,omitempty"` // initiator with an SPC-2 reservation
+}
+
+// Registrant is one registered I_T nexus.
+type Registrant struct {
+	Initiator string `json:"initiator"`
+	Key       string `json:"key"` // 16 hexadecimal digits
+	Holder    bool   `json:"holder"`
+}
+
+// Stats are totals since the LUN or the session began. Latencies are estimates
+// from samples.
+type Stats struct {
+	Ops       map[string]uint64 `json:"ops"` // by read, write, flush, unmap, …
+	Read      uint64            `json:"bytes_read"`
+	Written   uint64            `json:"bytes_written"`
+	InFlight  int64             `json:"in_flight"`
+	Errors    map[string]uint64 `json:"errors"` // CHECK CONDITION by sense key
+	Conflicts uint64            `json:"reservation_conflicts"`
+	Busy      uint64            `json:"busy"`
+	Aborted   uint64            `json:"aborted"`
+	Latency   []Latency         `json:"latency"`
+}
+
+// Latency is a histogram: bucket i counts what took less than 1024 << i
+// nanoseconds, and no less than the bound before it.
+type Latency struct {
+	Op          string   `json:"op"`    // read, write, other
+	Stage       string   `json:"stage"` // total, wire, queue, backend
+	Counts      []uint64 `json:"counts"`
+	Nanoseconds uint64   `json:"nanoseconds"` // sum
+}
+
+// Session is a logged-in initiator.
+type Session struct {
+	TSIH         uint16       `json:"tsih"`
+	ISID         string       `json:"isid"`
+	Initiator    string       `json:"initiator"`
+	Target       string       `json:"target"` // empty in a discovery session
+	User         string       `json:"user,omitempty"`
+	Group        uint16       `json:"portal_group_tag"`
+	Transport    string       `json:"transport"`
+	Peer         string       `json:"peer"`
+	Since        time.Time    `json:"since"`
+	HeaderDigest bool         `json:"header_digest"`
+	DataDigest   bool         `json:"data_digest"`
+	Actor        string       `json:"actor"`
+	LUNs         []SessionLUN `json:"luns"`
+}
+
+// SessionLUN is an I_T_L nexus.
+type SessionLUN struct {
+	LUN      uint16 `json:"lun"`    // as the initiator sees it
+	Number   uint16 `json:"number"` // of the target
+	ReadOnly bool   `json:"read_only"`
+	Stats    Stats  `json:"stats"`
+}
+
+// Actor is one actor.
+type Actor struct {
+	Path        string  `json:"path"`
+	Kind        string  `json:"kind"`
+	Behaviour   string  `json:"behaviour"`
+	State       string  `json:"state"`
+	Queued      int     `json:"queued"`
+	MaxQueued   int     `json:"max_queued"`
+	Processed   uint64  `json:"processed"`
+	Restarts    uint64  `json:"restarts"`
+	Failures    uint64  `json:"failures"`
+	LastMessage string  `json:"last_message"`
+	Age         float64 `json:"age"`               // seconds
+	Details     any     `json:"details,omitempty"` // in the answer about one actor
+}
+
+// Fault is a supervision event.
+type Fault struct {
+	Seq        uint64    `json:"seq"`
+	Time       time.Time `json:"time"`
+	Path       string    `json:"path"`
+	Generation uint64    `json:"generation"`
+	Message    string    `json:"message"` // type of the message in hand
+	Panic      string    `json:"panic"`
+	Stack      string    `json:"stack"`
+	Action     string    `json:"action"`
+	Backoff    float64   `json:"backoff"` // seconds
+}
+
+// Refusal is why an initiator was not let in.
+type Refusal struct {
+	Initiator string    `json:"initiator"`
+	Address   string    `json:"address"`
+	Target    string    `json:"target"`
+	Discovery bool      `json:"discovery"`
+	Portal    string    `json:"portal"`
+	Status    string    `json:"status"` // four hexadecimal digits: class and detail
+	Text      string    `json:"text"`
+	Reason    string    `json:"reason"`
+	First     time.Time `json:"first"`
+	Last      time.Time `json:"last"`
+	Count     uint64    `json:"count"`
+}
+
+// Change is one step of a plan.
+type Change struct {
+	Action  string   `json:"action"`
+	Object  string   `json:"object"`
+	Effect  string   `json:"effect,omitempty"`
+	Details []Detail `json:"details"`
+	Text    string   `json:"text"` // all of it, for people
+}
+
+// Detail is one argument that differs.
+type Detail struct {
+	Name string `json:"name"`
+	Old  string `json:"old"`
+	New  string `json:"new"`
+}
+
+// Plan is what a reload would do or has done.
+type Plan struct {
+	Changes     []Change     `json:"changes"`
+	Diagnostics []Diagnostic `json:"diagnostics"` // warnings, and errors when it is invalid
+}
+
+// Diagnostic is about one place of the configuration.
+type Diagnostic struct {
+	Severity string `json:"severity"`
+	Summary  string `json:"summary"`
+	Detail   string `json:"detail"`
+	File     string `json:"file"`
+	Line     int    `json:"line"`
+	Col      int    `json:"col"`
+}
+
+// TargetSpec asks for a target. It is gone after a restart of the daemon.
+type TargetSpec struct {
+	Alias      string          `json:"alias,omitempty"`
+	Auth       string          `json:"auth,omitempty"`     // name of an auth block
+	Insecure   bool            `json:"insecure,omitempty"` // admit everybody
+	Groups     []string        `json:"portal_groups,omitempty"`
+	Initiators []InitiatorSpec `json:"initiators,omitempty"`
+	LUNs       []LUNSpec       `json:"luns,omitempty"`
+}
+
+// InitiatorSpec admits an initiator.
+type InitiatorSpec struct {
+	Name     string            `json:"name"`
+	LUNs     map[uint16]uint16 `json:"luns,omitempty"` // as seen to the target's
+	ReadOnly []uint16          `json:"read_only,omitempty"`
+}
+
+// LUNSpec asks for a LUN.
+type LUNSpec struct {
+	Number    uint16      `json:"number"`
+	Backend   BackendSpec `json:"backend"`
+	BlockSize int64       `json:"block_size,omitempty"`
+	Serial    string      `json:"serial,omitempty"`
+	NAA       string      `json:"naa,omitempty"`
+	Thin      bool        `json:"thin,omitempty"`
+	ReadOnly  bool        `json:"read_only,omitempty"`
+}
+
+// BackendSpec asks for a store.
+type BackendSpec struct {
+	Kind     string `json:"kind"`           // file, block, memory, null
+	Path     string `json:"path,omitempty"` // of file and block
+	Size     string `json:"size,omitempty"` // such as 40GiB
+	Create   bool   `json:"create,omitempty"`
+	DirectIO bool   `json:"direct_io,omitempty"`
+	ReadOnly bool   `json:"read_only,omitempty"`
+}
+
+// LogLevels are the levels of the log.
+type LogLevels struct {
+	Level  string            `json:"level"`
+	Levels map[string]string `json:"levels"` // of parts, by logger name
+}
+
+// Event is one server-sent event: its name and one of the records.
+type Event struct {
+	Name string // fault, refusal, config
+	Data []byte // JSON
+}
+
+// Problem is the answer to a request that failed.
+type Problem struct {
+	Error       string       `json:"error"`
+	Diagnostics []Diagnostic `json:"diagnostics,omitempty"`
+}
