@@ -157,11 +157,6 @@ func (c *Conn) receive(h *pdu.BHS, ahs, data []byte) error {
 	if h.Immediate() {
 		return c.dispatch(h, ahs, data)
 	}
-	if op == pdu.OpNOPOut && h.InitiatorTaskTag() == pdu.ReservedTag {
-		// An answer to a ping carries the I bit (§11.18); without it the
-		// CmdSN counts all the same.
-		return c.inTurn(h, ahs, data)
-	}
 	return c.inTurn(h, ahs, data)
 }
 
@@ -173,6 +168,9 @@ func (c *Conn) inTurn(h *pdu.BHS, ahs, data []byte) error {
 	case outside:
 		return nil
 	case early:
+		if w.heldBytes()+len(ahs)+len(data) > maxHeld {
+			return fmt.Errorf("more than %d bytes sent ahead of CmdSN %d, which is missing", maxHeld, w.expCmdSN)
+		}
 		w.hold(heldPDU{
 			cmdSN: h.CmdSN(), bhs: *h,
 			ahs: append([]byte(nil), ahs...), data: append([]byte(nil), data...),

@@ -142,6 +142,17 @@ type heldPDU struct {
 	remote RemoteBuffers
 }
 
+// maxHeld bounds the data of held commands, which no pool accounts for. With one
+// connection per session a gap is a fault of the initiator.
+const maxHeld = 1 << 20
+
+func (w *window) heldBytes() (n int) {
+	for i := range w.held {
+		n += len(w.held[i].ahs) + len(w.held[i].data)
+	}
+	return n
+}
+
 // maxCmdSN never moves back: a new command raises expCmdSN and active alike.
 func (w *window) maxCmdSN() uint32 { return w.expCmdSN + w.depth - w.active - 1 }
 

@@ -190,3 +190,18 @@ func TestTagInUse(t *testing.T) {
 	r.take()
 	r.good(r.command(command{cdb: make([]byte, 6), tag: tag}))
 }
+
+// TestHeldData: commands sent ahead of a missing one may bring a bounded amount
+// of data.
+func TestHeldData(t *testing.T) {
+	r := newRig(t, options{mapped: true, depth: 64})
+	data := pattern(256<<10, 1)
+	for i := 1; r.err == nil; i++ {
+		if i == 32 {
+			t.Fatal("8 MiB are held")
+		}
+		sn := r.cmdSN + uint32(i)
+		r.command(command{cdb: write10(0, 512), write: true, edtl: 256 << 10, data: data, cmdSN: &sn})
+	}
+	r.nothing()
+}

@@ -352,7 +352,7 @@ var fullFeaturePlan = []test{
 			c.send(&pdu.NOPOut{Immediate: true, LUN: p.BHS.LUN(), InitiatorTaskTag: pdu.ReservedTag, TargetTransferTag: ttt, CmdSN: c.cmdSN, ExpStatSN: c.expStatSN}, nil)
 		}
 	}},
-	{"16.1.1", "F bit without W bit", func(x *run) {
+	{"16.1.1", "neither F nor W bit", func(x *run) {
 		c := x.ready()
 		c.command(pdu.SCSICommand{}, make([]byte, 6), nil)
 		c.rejected(pdu.RejectInvalidPDUField)
