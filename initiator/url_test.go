@@ -46,7 +46,7 @@ func TestParseURL(t *testing.T) {
 
 func TestParseURLRefuses(t *testing.T) {
 	for _, in := range []string{
-		"", "http://h/t/0", "iser://h/t/0", "iscsi://", "iscsi://u%topsecret@", "iscsi://h:0", "iscsi://h:99999",
+		"", "http://h/t/0", "iscsi://", "iscsi://u%topsecret@", "iscsi://h:0", "iscsi://h:99999",
 		"iscsi://::1/t/0", "iscsi://u%topsecret@h//0", "iscsi://u%topsecret@h/t/x", "iscsi://h/t/16384", "iscsi://h/t/-1",
 		"iscsi://h/t/0/1", "iscsi://h/t/0?nonsense=1", "iscsi://u%topsecret@h/t/0?%zz",
 	} {
