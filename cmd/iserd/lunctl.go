@@ -1,0 +1,339 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/iserd/iserd/api"
+)
+
+// parseNumber reads a 16-bit number, also in hexadecimal with 0x.
+func parseNumber(what, s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 0, 16)
+	if err != nil {
+		return 0, usageError(fmt.Errorf("%s %q is not a number", what, s))
+	}
+	return uint16(n), nil
+}
+
+// parseLUN reads "IQN/N" or "IQN/lun/N".
+func parseLUN(s string) (target string, lun uint16, err error) {
+	i := strings.LastIndexByte(s, '/')
+	if i < 0 {
+		return "", 0, usageError(fmt.Errorf("%q: name a LUN as TARGET/NUMBER", s))
+	}
+	lun, err = parseNumber("LUN", s[i+1:])
+	return strings.TrimSuffix(s[:i], "/lun"), lun, err
+}
+
+// quantileText is a quantile of the latencies of reads and writes together.
+func quantileText(s *api.Stats, q float64) string {
+	d := s.Quantile(q)
+	if d == 0 {
+		return "-"
+	}
+	return latencyText(d)
+}
+
+// latencyText is a latency with three digits or fewer.
+func latencyText(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return fmt.Sprintf("%.0fµs", float64(d)/1e3)
+	case d < 100*time.Millisecond:
+		return fmt.Sprintf("%.1fms", float64(d)/1e6)
+	default:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
+}
+
+func newTarget() *cobra.Command {
+	cmd := &cobra.Command{Use: "target", Aliases: []string{"targets"}, Short: "Show, make and drain targets"}
+	c := &console{}
+	cmd.AddCommand(c.flags(&cobra.Command{
+		Use: "ls", Short: "List the targets", Args: cobra.NoArgs,
+		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
+			all, err := cl.Targets(ctx)
+			if err != nil {
+				return err
+			}
+			return c.show(w, all, func(w io.Writer) { targetsText(w, all) })
+		}),
+	}), c.flags(&cobra.Command{
+		Use: "show TARGET", Short: "Show one target", Args: cobra.ExactArgs(1),
+		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
+			t, err := cl.Target(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return c.show(w, t, func(w io.Writer) { targetText(w, t) })
+		}),
+	}), newTargetCreate(c))
+	for _, x := range []struct {
+		use, short string
+		do         func(context.Context, *api.Client, string) error
+	}{
+		{"delete", "Remove a target that was made through the API", func(ctx context.Context, cl *api.Client, t string) error { return cl.DeleteTarget(ctx, t) }},
+		{"offline", "Refuse logins, and ask initiators to log out", func(ctx context.Context, cl *api.Client, t string) error { return cl.SetTargetOffline(ctx, t, true) }},
+		{"online", "Admit initiators again", func(ctx context.Context, cl *api.Client, t string) error { return cl.SetTargetOffline(ctx, t, false) }},
+	} {
+		cmd.AddCommand(c.flags(&cobra.Command{
+			Use: x.use + " TARGET", Short: x.short, Args: cobra.ExactArgs(1),
+			RunE: c.talk(func(ctx context.Context, cl *api.Client, _ io.Writer, args []string) error {
+				return x.do(ctx, cl, args[0])
+			}),
+		}))
+	}
+	return cmd
+}
+
+// newTargetCreate makes "target create".
+func newTargetCreate(c *console) *cobra.Command {
+	var spec api.TargetSpec
+	var allow []string
+	var file string
+	cmd := c.flags(&cobra.Command{
+		Use: "create TARGET", Short: "Make a target, unless it is there", Args: cobra.ExactArgs(1),
+		Long: `Create makes a target without LUNs, or does nothing when it exists as asked for.
+It lasts until the daemon is restarted; what is to last longer belongs into the
+configuration files.`,
+		Example: `  iserd target create iqn.2026-11.com.example:a --allow iqn.1993-08.org.debian:01:x
+  iserd lun attach iqn.2026-11.com.example:a/0 --kind memory --size 1GiB`,
+		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
+			if file != "" {
+				b, err := os.ReadFile(file)
+				if err == nil {
+					err = json.Unmarshal(b, &spec)
+				}
+				if err != nil {
+					return usageError(err)
+				}
+			}
+			for _, name := range allow {
+				spec.Initiators = append(spec.Initiators, api.InitiatorSpec{Name: name})
+			}
+			t, err := cl.EnsureTarget(ctx, args[0], &spec)
+			if err != nil {
+				return err
+			}
+			return c.show(w, t, func(w io.Writer) { targetText(w, t) })
+		}),
+	})
+	f := cmd.Flags()
+	f.StringVar(&spec.Alias, "alias", "", "`TEXT` that initiators may show")
+	f.StringVar(&spec.Auth, "auth", "", "`NAME` of an auth block of the configuration")
+	f.StringSliceVar(&spec.Groups, "portal-group", nil, "`NAME` of a portal group; may be given more than once")
+	f.StringSliceVar(&allow, "allow", nil, "`NAME` of an initiator to admit; may be given more than once")
+	f.BoolVar(&spec.Insecure, "insecure", false, "admit everybody")
+	f.StringVarP(&file, "file", "f", "", "`FILE` with the whole specification as JSON")
+	return cmd
+}
+
+func targetsText(w io.Writer, all []api.Target) {
+	rows := [][]string{{"TARGET", "LUNS", "SESSIONS", "STATE"}}
+	for i := range all {
+		t := &all[i]
+		rows = append(rows, []string{t.Name, fmt.Sprint(len(t.LUNs)), fmt.Sprint(t.Sessions), targetState(t)})
+	}
+	table(w, rows)
+}
+
+func targetText(w io.Writer, t *api.Target) {
+	table(w, [][]string{
+		{"target", t.Name}, {"alias", orDash(t.Alias)}, {"state", targetState(t)}, {"sessions", fmt.Sprint(t.Sessions)},
+		{"portal groups", orDash(strings.Join(t.Groups, " "))}, {"initiators", orDash(strings.Join(t.Initiators, " "))},
+	})
+	if len(t.LUNs) > 0 {
+		fmt.Fprintln(w)
+		lunsText(w, t.Name, t.LUNs)
+	}
+}
+
+func lunsText(w io.Writer, target string, luns []api.LUN) {
+	rows := [][]string{{"LUN", "BACKEND", "SIZE", "STATE", "READS", "WRITES", "P50", "P99"}}
+	for i := range luns {
+		l := &luns[i]
+		rows = append(rows, []string{target + "/" + number(l.Number), l.Backend, bytesText(l.Size), lunState(l),
+			fmt.Sprint(l.Stats.Ops["read"]), fmt.Sprint(l.Stats.Ops["write"]), quantileText(&l.Stats, 0.5), quantileText(&l.Stats, 0.99)})
+	}
+	table(w, rows)
+}
+
+func newLUN() *cobra.Command {
+	cmd := &cobra.Command{Use: "lun", Aliases: []string{"luns"}, Short: "Show, attach, resize and drain LUNs",
+		Long: "A LUN is named TARGET/NUMBER, such as iqn.2026-11.com.example:a/0."}
+	c := &console{}
+	cmd.AddCommand(c.flags(&cobra.Command{
+		Use: "ls", Short: "List the LUNs", Args: cobra.NoArgs,
+		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
+			all, err := cl.Targets(ctx)
+			if err != nil {
+				return err
+			}
+			return c.show(w, all, func(w io.Writer) {
+				for i := range all {
+					lunsText(w, all[i].Name, all[i].LUNs)
+				}
+			})
+		}),
+	}), c.flags(&cobra.Command{
+		Use: "show TARGET/NUMBER", Short: "Show one LUN", Args: cobra.ExactArgs(1),
+		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
+			t, n, err := parseLUN(args[0])
+			if err != nil {
+				return err
+			}
+			l, err := cl.LUN(ctx, t, n)
+			if err != nil {
+				return err
+			}
+			return c.show(w, l, func(w io.Writer) { lunText(w, t, l) })
+		}),
+	}), newLUNAttach(c))
+	var size string
+	for _, x := range []struct {
+		use, short string
+		do         func(context.Context, *api.Client, string, uint16) error
+	}{
+		{"detach", "Take a LUN away that was attached through the API", func(ctx context.Context, cl *api.Client, t string, n uint16) error { return cl.DeleteLUN(ctx, t, n) }},
+		{"offline", "Close the backend; initiators see NOT READY", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
+			return cl.SetLUNOffline(ctx, t, n, true)
+		}},
+		{"online", "Open the backend again", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
+			return cl.SetLUNOffline(ctx, t, n, false)
+		}},
+		{"resize", "Grow a LUN, or take over the size that its backend has", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
+			return cl.ResizeLUN(ctx, t, n, size)
+		}},
+	} {
+		sub := c.flags(&cobra.Command{
+			Use: x.use + " TARGET/NUMBER", Short: x.short, Args: cobra.ExactArgs(1),
+			RunE: c.talk(func(ctx context.Context, cl *api.Client, _ io.Writer, args []string) error {
+				t, n, err := parseLUN(args[0])
+				if err != nil {
+					return err
+				}
+				return x.do(ctx, cl, t, n)
+			}),
+		})
+		if x.use == "resize" {
+			sub.Flags().StringVar(&size, "size", "", "`SIZE`, such as 40GiB, of a LUN that was attached through the API")
+		}
+		cmd.AddCommand(sub)
+	}
+	return cmd
+}
+
+// newLUNAttach makes "lun attach".
+func newLUNAttach(c *console) *cobra.Command {
+	var spec api.LUNSpec
+	cmd := c.flags(&cobra.Command{
+		Use: "attach TARGET/NUMBER", Short: "Add a LUN to a target that was made through the API", Args: cobra.ExactArgs(1),
+		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
+			t, n, err := parseLUN(args[0])
+			if err != nil {
+				return err
+			}
+			spec.Number = n
+			l, err := cl.EnsureLUN(ctx, t, &spec)
+			if err != nil {
+				return err
+			}
+			return c.show(w, l, func(w io.Writer) { lunText(w, t, l) })
+		}),
+	})
+	f, b := cmd.Flags(), &spec.Backend
+	f.StringVar(&b.Kind, "kind", "file", "`KIND` of backend: file, block, memory or null")
+	f.StringVar(&b.Path, "path", "", "`PATH` of the file or block device")
+	f.StringVar(&b.Size, "size", "", "`SIZE`, such as 40GiB")
+	f.BoolVar(&b.Create, "create", false, "make the file when it does not exist")
+	f.BoolVar(&b.DirectIO, "direct-io", false, "bypass the page cache for a file")
+	f.BoolVar(&spec.ReadOnly, "read-only", false, "refuse writes")
+	f.BoolVar(&spec.Thin, "thin", false, "announce UNMAP")
+	f.Int64Var(&spec.BlockSize, "block-size", 0, "logical block length, 512 (the default) or 4096")
+	f.StringVar(&spec.Serial, "serial", "", "unit serial number")
+	return cmd
+}
+
+func lunText(w io.Writer, target string, l *api.LUN) {
+	rows := [][]string{
+		{"LUN", target + "/" + number(l.Number)}, {"state", l.State}, {"backend", l.Backend},
+		{"size", fmt.Sprintf("%s (%d bytes)", bytesText(l.Size), l.Size)}, {"block size", fmt.Sprint(l.BlockSize)},
+		{"serial", l.Serial}, {"identifier", l.NAA}, {"actor", l.Actor},
+		{"read", fmt.Sprintf("%d commands, %s", l.Stats.Ops["read"], bytesText(int64(l.Stats.Read)))},
+		{"written", fmt.Sprintf("%d commands, %s", l.Stats.Ops["write"], bytesText(int64(l.Stats.Written)))},
+		{"latency", fmt.Sprintf("p50 %s  p99 %s", quantileText(&l.Stats, 0.5), quantileText(&l.Stats, 0.99))},
+	}
+	for _, key := range sortedKeys(l.Stats.Errors) {
+		rows = append(rows, []string{strings.ToLower(key), fmt.Sprint(l.Stats.Errors[key])})
+	}
+	table(w, rows)
+	if l.Reservations != nil {
+		fmt.Fprintln(w)
+		reservationsText(w, l.Reservations)
+	}
+}
+
+func reservationsText(w io.Writer, r *api.Reservations) {
+	if r == nil {
+		fmt.Fprintln(w, "no reservations")
+		return
+	}
+	table(w, [][]string{{"reservation", orDash(r.Type)}, {"generation", fmt.Sprint(r.Generation)}, {"SPC-2", orDash(r.Reserved)}})
+	rows := [][]string{{"REGISTERED", "KEY", "HOLDER"}}
+	for _, g := range r.Registered {
+		rows = append(rows, []string{g.Initiator, g.Key, fmt.Sprint(g.Holder)})
+	}
+	if len(rows) > 1 {
+		table(w, rows)
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func newPR() *cobra.Command {
+	cmd := &cobra.Command{Use: "pr", Short: "Show and clear reservations"}
+	c := &console{}
+	cmd.AddCommand(c.flags(&cobra.Command{
+		Use: "show TARGET/NUMBER", Short: "Show the reservations of a LUN", Args: cobra.ExactArgs(1),
+		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
+			t, n, err := parseLUN(args[0])
+			if err != nil {
+				return err
+			}
+			l, err := cl.LUN(ctx, t, n)
+			if err != nil {
+				return err
+			}
+			return c.show(w, l.Reservations, func(w io.Writer) { reservationsText(w, l.Reservations) })
+		}),
+	}), c.flags(&cobra.Command{
+		Use: "clear TARGET/NUMBER", Short: "Remove all persistent reservations of a LUN", Args: cobra.ExactArgs(1),
+		Long: `Clear removes the persistent reservation and every registration, whoever holds
+them. It lifts fences: make sure that no fenced host is running.`,
+		RunE: c.talk(func(ctx context.Context, cl *api.Client, _ io.Writer, args []string) error {
+			t, n, err := parseLUN(args[0])
+			if err != nil {
+				return err
+			}
+			return cl.ClearReservations(ctx, t, n)
+		}),
+	}))
+	return cmd
+}
