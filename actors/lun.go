@@ -42,7 +42,8 @@ type LUN struct {
 	// used in the LUN actor's context only, and outlives its incarnations.
 	unit    *scsi.Unit
 	backend luns.Backend
-	gone    bool // closed for good
+	mapped  []byte // the backend's memory, announced to RDMA
+	gone    bool   // closed for good
 }
 
 // AttachLUN opens a backend and makes it a LUN of the target. Initiators that
@@ -233,6 +234,10 @@ func (a *lunActor) open(ctx runtime.Context) error {
 		return errors.Join(err, b.Close())
 	}
 	l.unit, l.backend = u, b
+	if m, ok := luns.As[luns.Mapper](b); ok {
+		l.mapped = m.Memory()
+		l.n.memories.Add(l.mapped)
+	}
 	l.port.Publish(u)
 	ctx.SetBehaviour("online")
 	return nil
@@ -252,6 +257,8 @@ func (a *lunActor) close(ctx runtime.Context, final bool) error {
 		return fmt.Errorf("fenced, commands are still in the backend: %w", err)
 	}
 	l.unit.Close()
+	l.n.memories.Remove(l.mapped)
+	l.mapped = nil
 	b := l.backend
 	l.unit, l.backend = nil, nil
 	err := b.Flush(wait)

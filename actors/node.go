@@ -12,6 +12,7 @@ import (
 	"github.com/iserd/iserd/actors/runtime"
 	"github.com/iserd/iserd/internal/bufpool"
 	"github.com/iserd/iserd/internal/iscsi"
+	"github.com/iserd/iserd/iser"
 	"github.com/iserd/iserd/iser/verbs"
 	"github.com/iserd/iserd/pdu/chap"
 )
@@ -83,6 +84,7 @@ type Node struct {
 	tsih atomic.Uint32
 	conn atomic.Uint64
 
+	memories  iser.Memories                  // what RDMA may send from without a copy
 	rdmaMu    sync.Mutex                     // guards providers
 	providers map[verbs.Provider]runtime.Ref // the actors of RDMA providers
 

@@ -135,6 +135,7 @@ func (a *rdmaActor) start(ctx runtime.Context) {
 	a.engine, a.err = iser.NewEngine(a.prov, iser.Config{
 		Start:         a.n.sys.Go,
 		Report:        func(msg string, kv ...any) { log.Warn(msg, kv...) },
+		Memories:      &a.n.memories,
 		PoolMemory:    a.n.limits.BufferMemory,
 		CommandWindow: a.n.limits.CommandWindow,
 	})

@@ -18,6 +18,7 @@ type Device struct {
 	dev        verbs.Device
 	caps       verbs.Caps
 	pool       *pool.Pool
+	direct     directory // memory of logical units
 	maxMessage int
 
 	mu      sync.Mutex // guards what follows

@@ -20,6 +20,8 @@ type Config struct {
 	// Report, if not nil, is told what an operator should know, as a message and
 	// alternating keys and values.
 	Report func(msg string, kv ...any)
+	// Memories, if not nil, are what data may be sent from without a copy.
+	Memories *Memories
 	// PoolMemory bounds the registered memory of a device, in bytes; 256 MiB.
 	PoolMemory int64
 	// CommandWindow bounds the commands in flight of a connection; 128.
@@ -223,6 +225,7 @@ func (e *Engine) finish() {
 	e.devices = nil
 	e.mu.Unlock()
 	for _, d := range devices {
+		e.cfg.Memories.forget(d)
 		if err := d.pool.Close(); err != nil {
 			e.cfg.Report("memory stays registered", "device", d.dev.Name(), "reason", err)
 		}

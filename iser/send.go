@@ -24,10 +24,11 @@ const (
 
 // sendSlot is the memory of one message to be sent.
 type sendSlot struct {
-	mem  []byte
-	lkey uint32
-	task *iscsi.Task  // whose data goes before: ends with the message
-	buf  *bufpool.Buf // mem, when it is of this message alone
+	mem    []byte
+	lkey   uint32
+	task   *iscsi.Task  // whose data goes before: ends with the message
+	direct int          // bytes of it that are a logical unit's own memory
+	buf    *bufpool.Buf // mem, when it is of this message alone
 }
 
 // sendQueue is what waits to be posted, in order, and what is posted.
@@ -43,6 +44,7 @@ type sendQueue struct {
 	used   int   // of them posted and not completed
 	covers []int // for each signaled one, how many it completes
 	since  int   // posted since the last signaled one
+	direct int   // bytes of logical units' memory that wait or are posted
 }
 
 func (q *sendQueue) waiting() bool { return len(q.queue) > 0 }
@@ -105,6 +107,8 @@ func (c *Conn) sent(s int) {
 	slot := &q.slots[s]
 	t := slot.task
 	slot.task = nil
+	q.direct -= slot.direct
+	slot.direct = 0
 	if slot.buf != nil {
 		slot.buf.Release()
 		*slot = sendSlot{}
@@ -155,12 +159,14 @@ func (c *Conn) invKey(t *iscsi.Task) uint32 {
 	return t.Remote.WriteSTag
 }
 
-func (c *Conn) control(h *pdu.BHS, data []byte, t *iscsi.Task, inv uint32) {
+// control queues a control-type PDU and returns its slot, -1 when the connection is
+// over.
+func (c *Conn) control(h *pdu.BHS, data []byte, t *iscsi.Task, inv uint32) int {
 	if c.closed || c.err != nil {
 		if t != nil {
 			t.DataDone()
 		}
-		return
+		return -1
 	}
 	if c.normal && len(data) > maxSendData && h.Opcode() == pdu.OpSCSIResponse {
 		data = cutSense(h, data)
@@ -172,7 +178,7 @@ func (c *Conn) control(h *pdu.BHS, data []byte, t *iscsi.Task, inv uint32) {
 		if t != nil {
 			t.DataDone()
 		}
-		return
+		return -1
 	}
 	slot := &c.send.slots[s]
 	(&Header{}).Encode(slot.mem)
@@ -180,6 +186,7 @@ func (c *Conn) control(h *pdu.BHS, data []byte, t *iscsi.Task, inv uint32) {
 	copy(slot.mem[HeaderLen+pdu.BHSLen:], data)
 	slot.task = t
 	c.pushSend(s, n, inv)
+	return s
 }
 
 // cutSense shortens sense data to what the initiator has room for, with its
@@ -204,7 +211,7 @@ func (c *Conn) PutData(t *iscsi.Task) {
 		return
 	}
 	data := t.DataIn()
-	lkey, ok := c.pump.dev.pool.LKey(data)
+	lkey, direct, ok := c.locate(data)
 	if !ok {
 		data = t.Detach()
 		if lkey, ok = c.pump.dev.pool.LKey(data); !ok {
@@ -222,7 +229,10 @@ func (c *Conn) PutData(t *iscsi.Task) {
 	}
 	var h pdu.BHS
 	c.engine.EncodeResponse(&h, t)
-	c.control(&h, nil, t, c.invKey(t))
+	if s := c.control(&h, nil, t, c.invKey(t)); s >= 0 && direct {
+		c.send.slots[s].direct = len(data)
+		c.send.direct += len(data)
+	}
 	if c.inTurn && len(c.send.queue) >= postEvery && c.err == nil {
 		c.post()
 	}
