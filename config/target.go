@@ -80,6 +80,8 @@ type LUN struct {
 	Thin bool `hcl:"thin,optional" default:"false" ref:"SBC-4 4.7"`
 	// ReadOnly: refuse writes with DATA PROTECT.
 	ReadOnly bool `hcl:"read_only,optional" default:"false" ref:"SBC-4 4.4.2"`
+	// Removable: report a removable medium, which initiators can lock and eject.
+	Removable bool `hcl:"removable,optional" default:"false" ref:"SPC-5 6.6.2"`
 	// WriteCache: report a volatile cache (WCE). With false every write is durable
 	// before it is answered.
 	WriteCache bool `hcl:"write_cache,optional" default:"true" ref:"SBC-4 6.5.6"`

@@ -340,6 +340,7 @@ func unitConfig(l *config.LUN) (scsi.Config, error) {
 		Serial:     l.Serial,
 		BlockSize:  int(l.BlockSize),
 		ReadOnly:   l.ReadOnly,
+		Removable:  l.Removable,
 		Thin:       l.Thin,
 		WriteCache: l.WriteCache,
 	}

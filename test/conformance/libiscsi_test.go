@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -86,14 +87,37 @@ func note(t *testing.T, mode string, r Result) {
 	}
 }
 
-// startTarget has the units that the suite needs: a thin one for nearly
-// everything and a write-protected one for the suite ReadOnly.
+// The units that the suite needs.
+const (
+	thinUnit      = iota // for nearly everything
+	protectedUnit        // write protected
+	removableUnit
+	fileUnit // with several logical blocks in a physical one
+)
+
 func startTarget(t *testing.T) *target.Daemon {
 	t.Helper()
 	return target.Start(t, target.Config{LUNs: []target.LUN{
-		{Size: 128 << 20, Thin: true},
-		{Size: 128 << 20, Thin: true, ReadOnly: true},
+		thinUnit:      {Size: 128 << 20, Thin: true},
+		protectedUnit: {Size: 128 << 20, Thin: true, ReadOnly: true},
+		removableUnit: {Size: 128 << 20, Thin: true, Removable: true},
+		fileUnit:      {Size: 128 << 20, Thin: true, Path: filepath.Join(t.TempDir(), "disk")},
 	}})
+}
+
+// unitFor is the unit on which a test has something to test.
+func unitFor(name string) int {
+	suite, test, _ := strings.Cut(name, ".")
+	switch {
+	case suite == "ReadOnly":
+		return protectedUnit
+	case suite == "PreventAllow", suite == "StartStopUnit", suite == "NoMedia":
+		return removableUnit
+	case test == "InvalidDataOutSize", test == "UnmapUnaligned":
+		return fileUnit
+	default:
+		return thinUnit
+	}
 }
 
 // suiteTests lists the leaves SUITE.TEST of the suite. A test is in two or
@@ -122,12 +146,9 @@ func suiteTests(t *testing.T) []string {
 func runSuite(d *target.Daemon, name string, limit time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	test, url := "ALL", d.URL(0)
+	test, url := "ALL", d.URL(unitFor(name))
 	if name != "" {
 		test += "." + name
-	}
-	if strings.HasPrefix(name, "ReadOnly.") {
-		url = d.URL(1)
 	}
 	// The second URL is the second path for the suite MultipathIO.
 	cmd := exec.CommandContext(ctx, suite, "-d", "-S", "-v", "-t", test, url, url)

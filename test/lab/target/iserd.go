@@ -84,8 +84,8 @@ func (iserd) hcl(d *Daemon) string {
 		if l.Path != "" {
 			kind = "file"
 		}
-		w("  lun \"%d\" {\n    backend = backend.%s.lun%d\n    thin = %t\n    read_only = %t\n  }\n",
-			i, kind, i, l.Thin, l.ReadOnly)
+		w("  lun \"%d\" {\n    backend = backend.%s.lun%d\n    thin = %t\n    read_only = %t\n    removable = %t\n  }\n",
+			i, kind, i, l.Thin, l.ReadOnly, l.Removable)
 	}
 	w("}\n")
 	return b.String()

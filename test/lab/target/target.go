@@ -23,6 +23,8 @@ type LUN struct {
 	Path     string // backing file, made when it is not there; empty: memory
 	Thin     bool   // thin provisioned: UNMAP
 	ReadOnly bool
+	// Removable makes the medium one that can be locked and ejected.
+	Removable bool
 }
 
 // Config describes the daemon under test.

@@ -47,6 +47,9 @@ func (p tgt) configure(d *Daemon) error {
 		if l.ReadOnly {
 			params = "readonly=1"
 		}
+		if l.Removable {
+			params = "removable=1"
+		}
 		if params != "" {
 			steps = append(steps, []string{"--op", "update", "--mode", "logicalunit", "--tid", "1", "--lun", lun, "--params", params})
 		}
