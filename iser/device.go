@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/iserd/iserd/iser/pool"
 	"github.com/iserd/iserd/iser/verbs"
@@ -23,6 +24,7 @@ type Device struct {
 
 	mu      sync.Mutex // guards what follows
 	pumps   []*Pump
+	running sync.WaitGroup // pumps
 	stopped bool
 }
 
@@ -49,7 +51,104 @@ func (e *Engine) device(vd verbs.Device) (*Device, error) {
 		maxMessage: int(min(caps.MaxMessage, 1<<30)),
 	}
 	e.devices[vd] = d
+	e.cfg.Start("rdma-device", d.events)
 	return d, nil
+}
+
+// events handles what the device tells asynchronously.
+func (d *Device) events() {
+	for {
+		ev, err := d.dev.NextEvent(d.engine.ctx)
+		if err != nil {
+			if d.engine.ctx.Err() == nil {
+				d.engine.lose(d, err)
+			}
+			return
+		}
+		switch ev.Kind {
+		case verbs.DeviceFatal:
+			d.engine.lose(d, errors.New(ev.Kind.String()))
+		case verbs.DeviceQPFatal, verbs.DeviceQPRequestError, verbs.DeviceQPAccessError:
+			d.engine.down(func(c *Conn) bool { return c.pump.dev == d && c.qp.Num() == ev.QPN })
+		case verbs.DeviceCQError:
+			d.engine.down(func(c *Conn) bool { return c.pump.dev == d && c.pump.cq == ev.CQ })
+		case verbs.DevicePortDown, verbs.DevicePortActive:
+			// Connections outlive a short loss of the link; a long one ends them by
+			// their own timeouts.
+			d.report("RDMA port changed", "device", d.dev.Name(), "port", ev.Port, "event", ev.Kind)
+		}
+	}
+}
+
+// removed takes a device out that the system takes away, which waits until
+// everything made from it is closed.
+func (e *Engine) removed(ev *verbs.Event) {
+	var vd verbs.Device
+	switch {
+	case ev.Conn != nil:
+		vd = ev.Conn.Device()
+	case ev.Listener != nil:
+		vd = ev.Listener.Device()
+	}
+	e.mu.Lock()
+	d := e.devices[vd]
+	e.mu.Unlock()
+	if vd != nil && d != nil {
+		e.lose(d, errors.New(ev.Kind.String()))
+	}
+}
+
+// down ends the connections that match.
+func (e *Engine) down(match func(*Conn) bool) {
+	e.mu.Lock()
+	var conns []*Conn
+	for _, c := range e.conns {
+		if match(c) {
+			conns = append(conns, c)
+		}
+	}
+	e.mu.Unlock()
+	for _, c := range conns {
+		c.pump.push(request{kind: reqDown, c: c})
+	}
+}
+
+// lose ends all connections of a device and frees what there is of it. If the
+// device is there again, it is a new one.
+func (e *Engine) lose(d *Device, why error) {
+	e.mu.Lock()
+	if e.devices[d.dev] != d {
+		e.mu.Unlock()
+		return
+	}
+	delete(e.devices, d.dev)
+	e.pumps.Add(1)
+	e.mu.Unlock()
+	d.report("RDMA device is lost", "device", d.dev.Name(), "reason", why)
+	d.stop()
+	e.down(func(c *Conn) bool { return c.pump.dev == d })
+	d.start("rdma-lost", func() {
+		defer e.pumps.Done()
+		d.running.Wait()
+		d.free()
+	})
+}
+
+// free gives the memory back, when nobody uses it any more: tasks on the workers
+// of a logical unit may have some for a while.
+func (d *Device) free() {
+	d.cfg.Memories.forget(d)
+	err := d.pool.Close()
+	for range 500 {
+		if !errors.Is(err, pool.ErrInUse) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+		err = d.pool.Close()
+	}
+	if err != nil {
+		d.report("memory stays registered", "device", d.dev.Name(), "reason", err)
+	}
 }
 
 func (d *Device) report(msg string, kv ...any) { d.cfg.Report(msg, kv...) }
@@ -131,6 +230,7 @@ func (d *Device) pump(c *Conn, n int) (*Pump, error) {
 	}
 	d.pumps = append(d.pumps, p)
 	d.engine.pumps.Add(1)
+	d.running.Add(1)
 	d.start("rdma-pump", p.run)
 	return p, nil
 }
@@ -142,6 +242,7 @@ func (d *Device) ended(p *Pump) {
 	if i := slices.Index(d.pumps, p); i >= 0 {
 		d.pumps = slices.Delete(d.pumps, i, i+1)
 	}
+	d.running.Done()
 	d.engine.pumps.Done()
 }
 

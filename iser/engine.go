@@ -67,6 +67,7 @@ type Engine struct {
 	cfg    Config
 	prov   verbs.Provider
 	cm     verbs.CM
+	ctx    context.Context // until all pumps have ended
 	cancel context.CancelFunc
 	done   chan struct{} // closed when everything has ended
 
@@ -87,7 +88,7 @@ func NewEngine(prov verbs.Provider, cfg Config) (*Engine, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Engine{
-		cfg: cfg.withDefaults(), prov: prov, cm: cm, cancel: cancel, done: make(chan struct{}),
+		cfg: cfg.withDefaults(), prov: prov, cm: cm, ctx: ctx, cancel: cancel, done: make(chan struct{}),
 		devices: make(map[verbs.Device]*Device), conns: make(map[verbs.Conn]*Conn), listeners: make(map[verbs.Listener]*Listener),
 	}
 	e.cfg.Start("rdma-cm", func() { e.events(ctx) })
@@ -225,15 +226,15 @@ func (e *Engine) finish() {
 	e.devices = nil
 	e.mu.Unlock()
 	for _, d := range devices {
-		e.cfg.Memories.forget(d)
-		if err := d.pool.Close(); err != nil {
-			e.cfg.Report("memory stays registered", "device", d.dev.Name(), "reason", err)
-		}
+		d.free()
 	}
 	close(e.done)
 }
 
 func (e *Engine) event(ev *verbs.Event) {
+	if ev.Kind == verbs.EventDeviceRemoval {
+		e.removed(ev)
+	}
 	switch {
 	case ev.Kind == verbs.EventConnectRequest:
 		e.request(ev)

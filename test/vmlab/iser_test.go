@@ -119,3 +119,60 @@ func TestISER(t *testing.T) {
 		})
 	}
 }
+
+// The adapter is taken away under load and comes back: initiators recover, and
+// nothing is left of the old one.
+func TestISERRemoval(t *testing.T) {
+	vmlab.Gate(t)
+	share := t.TempDir()
+	vmlab.Build(t, filepath.Join(share, "iserd"), "github.com/iserd/iserd/cmd/iserd")
+	r := vmlab.Boot(t, vmlab.Guest{
+		Share:   share,
+		Timeout: 6 * time.Minute,
+		Env:     map[string]string{"CONFIG": iserTarget},
+		Script: `
+			rxe_up 10.98.0.1 10.98.0.2
+			echo "$CONFIG" >/tmp/iserd.hcl
+			/lab/iserd serve -c /tmp/iserd.hcl >/lab/iserd.log 2>&1 &
+			daemon=$!
+			trap 'tail -40 /lab/iserd.log | cut -c1-200' EXIT
+			sleep 3
+			modprobe ib_iser
+			modprobe sd_mod
+			mkdir -p /etc/iscsi /var/lib/iscsi
+			echo "InitiatorName=iqn.2026-11.com.example:vm-initiator" >/etc/iscsi/initiatorname.iscsi
+			iscsid -f >/tmp/iscsid.log 2>&1 &
+			sleep 2
+			iscsiadm -m iface -I rdma -o new
+			iscsiadm -m iface -I rdma -o update -n iface.transport_name -v iser
+			iscsiadm -m discoverydb -t st -p 10.98.0.1:3260 -I rdma --discover
+			T="-m node -T iqn.2026-11.com.example:vm -p 10.98.0.1:3260,1 -I rdma"
+			iscsiadm $T --login
+			for i in 1 2 3 4 5 6 7 8 9 10; do
+				d=$(ls /sys/class/iscsi_session/session*/device/target*/*/block 2>/dev/null | grep sd) && [ -b /dev/$d ] && break
+				sleep 1
+			done
+			rdma resource show
+			fds=$(ls /proc/$daemon/fd | wc -l)
+			for round in 1 2 3; do
+				fio --name=load --filename=/dev/$d --direct=1 --rw=randrw --bs=4k --size=16m --io_size=6m --iodepth=8 \
+					--ioengine=libaio --verify=crc32c --verify_fatal=1 --minimal >/tmp/fio.out &
+				load=$!
+				sleep 1
+				rdma link delete rxe0
+				sleep 2
+				rdma link add rxe0 type rxe netdev wire0
+				wait $load || { cat /tmp/fio.out; dmesg | tail -20; fail "fio in round $round"; }
+				say "round $round good"
+			done
+			sleep 3
+			rdma resource show
+			echo "vmlab: descriptors $fds $(ls /proc/$daemon/fd | wc -l)"
+			iscsiadm $T --logout
+			kill $daemon
+			wait $daemon`,
+	})
+	if !strings.Contains(r.Output, "round 3 good") {
+		t.Error("initiator did not recover")
+	}
+}
