@@ -471,3 +471,108 @@ func TestISERTeardown(t *testing.T) {
 	quiet(t, srv)
 	_ = iserd.ReadOnly
 }
+
+// Nothing of a write lands after ABORT TASK was answered, although its RDMA Reads
+// cannot be called back.
+func TestISERAbort(t *testing.T) {
+	srv, _, addr := startISER(t)
+	const n = 4 << 20
+	aborted := 0
+	for i := range 30 {
+		r := openRaw(t, addr)
+		r.login()
+		r.attentions()
+		b, stag, err := r.c.Alloc(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for j := range b.B {
+			b.B[j] = byte(i + 1)
+		}
+		const itt = 0x7777
+		refCmdSN := r.cmdSN
+		r.command(iser.Header{WSV: true, WriteSTag: stag, WriteBase: addrOf(b.B)},
+			pdu.SCSICommand{Final: true, Write: true, ExpectedDataTransferLength: n, InitiatorTaskTag: itt}, cdb10(write10, 0, n/512), nil, nil)
+		for range i % 6 { // let some of it pass
+			r.poll(time.Duration(i) * 10 * time.Microsecond)
+		}
+		p := pdu.TaskManagementRequest{Immediate: true, Function: pdu.AbortTask, InitiatorTaskTag: 0x8888,
+			ReferencedTaskTag: itt, CmdSN: r.cmdSN, RefCmdSN: refCmdSN}
+		var h pdu.BHS
+		p.Encode(&h)
+		if err := r.c.SendPDU(&iser.Header{}, &h, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		written := false
+		for {
+			m := r.next()
+			if m.BHS.Opcode() == pdu.OpSCSIResponse {
+				written = true
+				continue
+			}
+			var resp pdu.TaskManagementResponse
+			if err := resp.Decode(m.BHS); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+		if !written {
+			aborted++
+		}
+		before := r.readByte(b.B, stag)
+		if written != (before == byte(i+1)) {
+			t.Errorf("round %d: written %v, but the disk has %d", i, written, before)
+		}
+		for j := range b.B {
+			b.B[j] = 0xee
+		}
+		r.poll(20 * time.Millisecond)
+		if after := r.readByte(b.B, stag); after != before {
+			t.Errorf("round %d: %d became %d after the abort was answered", i, before, after)
+		}
+		r.c.Close()
+	}
+	t.Logf("%d of 30 writes were aborted", aborted)
+	quiet(t, srv)
+}
+
+// readByte reads the first block into mem and returns its first byte.
+func (r *raw) readByte(mem []byte, stag uint32) byte {
+	r.t.Helper()
+	r.command(iser.Header{RSV: true, ReadSTag: stag, ReadBase: addrOf(mem)},
+		pdu.SCSICommand{Final: true, Read: true, ExpectedDataTransferLength: 512}, cdb10(read10, 0, 1), nil, nil)
+	if resp := r.response(); resp.Status != 0 {
+		r.t.Fatalf("%+v", resp)
+	}
+	return mem[0]
+}
+
+// Hello is answered when it was negotiated, and demanded then.
+func TestISERHello(t *testing.T) {
+	srv, _, addr := startISER(t)
+	for _, sent := range []bool{true, false} {
+		r := openRaw(t, addr)
+		r.login(text.Pair{Key: "iSERHelloRequired", Value: "Yes"})
+		if !sent {
+			r.command(iser.Header{}, pdu.SCSICommand{Final: true}, make([]byte, 6), nil, nil)
+			r.closed("no Hello")
+			continue
+		}
+		b := make([]byte, iser.HeaderLen)
+		(&iser.Hello{MaxVersion: 10, MinVersion: 10, IRD: 4}).Encode(b)
+		if err := r.c.SendMessage(b); err != nil {
+			t.Fatal(err)
+		}
+		for len(r.got) == 0 && r.err == nil {
+			r.poll(time.Second)
+		}
+		var reply iser.HelloReply
+		if len(r.got) == 0 || reply.Decode(r.got[0]) != nil || reply.Reject || reply.ORD != 4 || reply.Version != 10 {
+			t.Fatalf("%v: %+v", r.err, reply)
+		}
+		r.got = nil
+		r.attentions()
+		r.c.Close()
+	}
+	quiet(t, srv)
+}
