@@ -83,28 +83,36 @@ const (
 )
 
 // NewHandler returns the interface of d.
-func NewHandler(d Daemon, scope Scope) http.Handler {
+func NewHandler(d Daemon, scope Scope) http.Handler { return newServer(d, scope).mux }
+
+func newServer(d Daemon, scope Scope) *server {
 	s := &server{d: d, mux: http.NewServeMux()}
 	s.reading()
 	if scope >= Admin {
 		s.changing()
 	}
 	if scope == AdminLocal {
-		s.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		s.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		s.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+		s.handle("GET /debug/pprof/", pprof.Index)
+		s.handle("GET /debug/pprof/profile", pprof.Profile)
+		s.handle("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return s.mux
+	return s
 }
 
 type server struct {
-	d   Daemon
-	mux *http.ServeMux
+	d      Daemon
+	mux    *http.ServeMux
+	routes []string // patterns, for the test of the description
+}
+
+func (s *server) handle(pattern string, f http.HandlerFunc) {
+	s.routes = append(s.routes, pattern)
+	s.mux.HandleFunc(pattern, f)
 }
 
 // get serves what f returns as JSON.
 func get[T any](s *server, path string, f func(context.Context) (T, error)) {
-	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+	s.handle("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 		v, err := f(r.Context())
 		answer(w, http.StatusOK, v, err)
 	})
@@ -112,7 +120,7 @@ func get[T any](s *server, path string, f func(context.Context) (T, error)) {
 
 // one serves what f returns for the path values of a request.
 func (s *server) one(pattern string, f func(*http.Request) (any, error)) {
-	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+	s.handle(pattern, func(w http.ResponseWriter, r *http.Request) {
 		v, err := f(r)
 		answer(w, http.StatusOK, v, err)
 	})
@@ -131,20 +139,20 @@ func (s *server) reading() {
 	s.one("GET /v1/targets/{target}/luns/{lun}", func(r *http.Request) (any, error) { return s.lun(r) })
 	s.one("GET /v1/sessions/{tsih}", func(r *http.Request) (any, error) { return s.session(r) })
 	s.one("GET /v1/actors/{path...}", func(r *http.Request) (any, error) { return s.d.Actor(r.Context(), r.PathValue("path")) })
-	s.mux.HandleFunc("GET /v1/events", s.events)
-	s.mux.HandleFunc("GET /metrics", s.metrics)
-	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+	s.handle("GET /v1/events", s.events)
+	s.handle("GET /metrics", s.metrics)
+	s.handle("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, map[string]string{"status": "ok"}, s.d.Ping(r.Context()))
 	})
-	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+	s.handle("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(Description)
 	})
 }
 
 func (s *server) changing() {
-	s.mux.HandleFunc("PUT /v1/targets/{target}", s.putTarget)
-	s.mux.HandleFunc("PUT /v1/targets/{target}/luns/{lun}", s.putLUN)
+	s.handle("PUT /v1/targets/{target}", s.putTarget)
+	s.handle("PUT /v1/targets/{target}/luns/{lun}", s.putLUN)
 	s.do("DELETE /v1/targets/{target}", func(r *http.Request) error { return s.d.DeleteTarget(r.Context(), r.PathValue("target")) })
 	s.do("POST /v1/targets/{target}/offline", func(r *http.Request) error {
 		return s.d.SetTargetOffline(r.Context(), r.PathValue("target"), true)
@@ -200,14 +208,14 @@ func (s *server) changing() {
 		}
 		return s.d.SetLogLevels(r.Context(), &l)
 	})
-	s.mux.HandleFunc("GET /v1/config", s.config)
-	s.mux.HandleFunc("GET /v1/config/plan", func(w http.ResponseWriter, r *http.Request) { planned(w, r, s.d.Plan) })
-	s.mux.HandleFunc("POST /v1/config/reload", func(w http.ResponseWriter, r *http.Request) { planned(w, r, s.d.Reload) })
+	s.handle("GET /v1/config", s.config)
+	s.handle("GET /v1/config/plan", func(w http.ResponseWriter, r *http.Request) { planned(w, r, s.d.Plan) })
+	s.handle("POST /v1/config/reload", func(w http.ResponseWriter, r *http.Request) { planned(w, r, s.d.Reload) })
 }
 
 // do serves a request without an answer.
 func (s *server) do(pattern string, f func(*http.Request) error) {
-	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+	s.handle(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if err := f(r); err != nil {
 			answer(w, 0, nil, err)
 			return

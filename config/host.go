@@ -59,3 +59,6 @@ func (osHost) ReadFile(name string, limit int64) ([]byte, fs.FileInfo, error) {
 	}
 	return data, info, nil
 }
+
+// OS returns the machine itself as a Host.
+func OS() Host { return osHost{} }

@@ -51,7 +51,7 @@ func (a *admin) putLocked(ctx context.Context, name string, spec *config.Config)
 	if spec == nil {
 		delete(made, name)
 	}
-	_, _, err := a.becomeLocked(ctx, made)
+	_, _, err := a.becomeLocked(ctx, a.host, made)
 	return kindOf(err)
 }
 

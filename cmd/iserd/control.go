@@ -24,6 +24,7 @@ type control struct {
 	load   func(extra []config.Option) (*config.Config, config.Diagnostics)
 
 	mu      sync.Mutex
+	host    *snapshot                 // what the files were when they were read last
 	running *config.Config            // what is in force; never changed, only replaced
 	made    map[string]*config.Config // targets made through the API, without defaults
 	last    reloadResult
@@ -39,10 +40,10 @@ type reloadResult struct {
 // errInvalid wraps the diagnostics of a configuration that cannot be loaded.
 type errInvalid struct{ config.Diagnostics }
 
-// desired loads the configuration that the files and the API ask for. c.mu is
-// held.
-func (c *control) desired(made map[string]*config.Config) (*config.Config, config.Diagnostics) {
-	var opts []config.Option
+// desired loads the configuration that the files, as host tells them, and the
+// API ask for. c.mu is held.
+func (c *control) desired(host *snapshot, made map[string]*config.Config) (*config.Config, config.Diagnostics) {
+	opts := []config.Option{config.WithHost(host)}
 	for name, spec := range made {
 		opts = append(opts, config.WithSource("api:"+name, config.PrintGiven(spec)))
 	}
@@ -53,7 +54,7 @@ func (c *control) desired(made map[string]*config.Config) (*config.Config, confi
 func (c *control) plan() ([]config.Change, config.Diagnostics, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	next, diags := c.desired(c.made)
+	next, diags := c.desired(newSnapshot(config.OS()), c.made)
 	if next == nil {
 		return nil, diags, &errInvalid{diags}
 	}
@@ -64,25 +65,27 @@ func (c *control) plan() ([]config.Change, config.Diagnostics, error) {
 func (c *control) reload(ctx context.Context) ([]config.Change, config.Diagnostics, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.becomeLocked(ctx, c.made)
-}
-
-// becomeLocked loads files and made and applies the result. c.mu is held.
-func (c *control) becomeLocked(ctx context.Context, made map[string]*config.Config) ([]config.Change, config.Diagnostics, error) {
-	next, diags := c.desired(made)
-	if next == nil {
-		err := &errInvalid{diags}
-		c.last = reloadResult{at: time.Now(), err: err}
-		c.log.Error("the configuration is invalid: the old one stays in force", "reason", err.Error())
-		return nil, diags, err
-	}
-	changes, err := c.applyLocked(ctx, next)
+	changes, diags, err := c.becomeLocked(ctx, newSnapshot(config.OS()), c.made)
 	c.last = reloadResult{at: time.Now(), err: err, changes: len(changes)}
 	if err != nil {
-		c.log.Error("the configuration cannot be applied: the old one stays in force", "reason", err)
+		c.log.Error("the new configuration is refused: the old one stays in force", "reason", err)
+	}
+	return changes, diags, err
+}
+
+// becomeLocked loads the files, as host tells them, and made, and applies the
+// result. c.mu is held.
+func (c *control) becomeLocked(ctx context.Context, host *snapshot, made map[string]*config.Config) ([]config.Change, config.Diagnostics, error) {
+	next, diags := c.desired(host, made)
+	if next == nil {
+		return nil, diags, &errInvalid{diags}
+	}
+	changes, err := c.applyLocked(ctx, next)
+	if err != nil {
 		return changes, diags, err
 	}
-	c.made = made
+	host.seal()
+	c.host, c.made = host, made
 	c.log.Info("configuration applied", "changes", len(changes))
 	for i := range changes {
 		c.log.Info("configuration changed", "what", changes[i].Action.String(), "object", changes[i].Object())

@@ -94,7 +94,9 @@ func (f *serveFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	c, diags := load(nil)
+	host := newSnapshot(config.OS())
+	c, diags := load([]config.Option{config.WithHost(host)})
+	host.seal()
 	if err := diags.WriteText(stderr, textWidth, false); err != nil {
 		return err
 	}
@@ -114,7 +116,7 @@ func (f *serveFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	ctl := &control{d: d, log: log, levels: log.levels, load: load, running: c}
+	ctl := &control{d: d, log: log, levels: log.levels, load: load, host: host, running: c}
 	a := newAdmin(ctl)
 	o, err := openConsoles(a, withConsole(c), log)
 	if err != nil {

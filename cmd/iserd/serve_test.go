@@ -155,7 +155,7 @@ func TestServeDemo(t *testing.T) {
 		t.Errorf("reading fails with %s:\n%s", code, out)
 	}
 	p.signal(syscall.SIGHUP)
-	p.waitFor("does not reload")
+	p.waitFor("configuration applied")
 	if out, code := readSome(t, p.addr, demoTarget); code != "0" {
 		t.Errorf("reading after SIGHUP fails with %s:\n%s", code, out)
 	}
