@@ -69,6 +69,7 @@ func (t *Target) AttachLUN(ctx context.Context, cfg LUNConfig) (*LUN, error) {
 	err, callErr := runtime.Call(ctx, t.n.sys, ref, func(reply func(error)) any { return openLUN{reply} })
 	if err = errors.Join(err, callErr); err != nil {
 		t.n.sys.Stop(ref)
+		_ = t.n.gone(context.WithoutCancel(ctx), ref) // it has nothing to wait for
 		return nil, fmt.Errorf("LUN %d of %s: %w", cfg.Number, t.name, err)
 	}
 	t.changeLUNs(func(m map[uint16]*LUN) { m[cfg.Number] = l })
@@ -85,7 +86,7 @@ func (t *Target) DetachLUN(ctx context.Context, number uint16) error {
 	l.port.SetClosed(scsi.ClosedGone)
 	t.changeLUNs(func(m map[uint16]*LUN) { delete(m, number) })
 	err, callErr := runtime.Call(ctx, t.n.sys, l.ref, func(reply func(error)) any { return closeLUN{reply} })
-	return errors.Join(err, callErr)
+	return errors.Join(err, callErr, t.n.gone(ctx, l.ref))
 }
 
 // Resize takes over the size that the backend of a LUN has now.
@@ -126,7 +127,7 @@ func (t *Target) Close(ctx context.Context) error {
 		err = errors.Join(err, t.DetachLUN(ctx, number))
 	}
 	t.n.sys.Stop(t.ref)
-	return err
+	return errors.Join(err, t.n.gone(ctx, t.ref))
 }
 
 // changeLUNs replaces the LUN table and tells the sessions.

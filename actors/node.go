@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -129,6 +130,19 @@ func (n *Node) spawn(ctx context.Context, spec runtime.Spec, gaveUp func(*runtim
 	}
 	return a.ref, a.err
 }
+
+// gone waits until an actor that was told to stop has stopped: its name can be
+// used again then.
+func (n *Node) gone(ctx context.Context, ref runtime.Ref) error {
+	_, err := runtime.Call(ctx, n.sys, ref, func(func(struct{})) any { return awaitEnd{} })
+	if errors.Is(err, runtime.ErrStopped) {
+		return nil
+	}
+	return err
+}
+
+// awaitEnd has no answer but the end of the actor.
+type awaitEnd struct{}
 
 // rootActor spawns the long-lived children and knows what to do when one of
 // them fails for good.
