@@ -496,8 +496,10 @@ func TestISERAbort(t *testing.T) {
 		for range i % 6 { // let some of it pass
 			r.poll(time.Duration(i) * 10 * time.Microsecond)
 		}
-		p := pdu.TaskManagementRequest{Immediate: true, Function: pdu.AbortTask, InitiatorTaskTag: 0x8888,
-			ReferencedTaskTag: itt, CmdSN: r.cmdSN, RefCmdSN: refCmdSN}
+		p := pdu.TaskManagementRequest{
+			Immediate: true, Function: pdu.AbortTask, InitiatorTaskTag: 0x8888,
+			ReferencedTaskTag: itt, CmdSN: r.cmdSN, RefCmdSN: refCmdSN,
+		}
 		var h pdu.BHS
 		p.Encode(&h)
 		if err := r.c.SendPDU(&iser.Header{}, &h, nil, nil); err != nil {

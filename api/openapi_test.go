@@ -95,9 +95,30 @@ func TestSchemas(t *testing.T) {
 	d := description(t)
 	types := map[string]reflect.Type{}
 	for _, v := range []any{
-		Status{}, Config{}, Portal{}, Target{}, LUN{}, Reservations{}, Registrant{}, Stats{}, Latency{}, Session{}, SessionLUN{},
-		Actor{}, Fault{}, Refusal{}, Change{}, Detail{}, Plan{}, Diagnostic{}, TargetSpec{}, InitiatorSpec{}, LUNSpec{}, BackendSpec{},
-		LogLevels{}, Problem{},
+		Status{},
+		Config{},
+		Portal{},
+		Target{},
+		LUN{},
+		Reservations{},
+		Registrant{},
+		Stats{},
+		Latency{},
+		Session{},
+		SessionLUN{},
+		Actor{},
+		Fault{},
+		Refusal{},
+		Change{},
+		Detail{},
+		Plan{},
+		Diagnostic{},
+		TargetSpec{},
+		InitiatorSpec{},
+		LUNSpec{},
+		BackendSpec{},
+		LogLevels{},
+		Problem{},
 	} {
 		types[reflect.TypeOf(v).Name()] = reflect.TypeOf(v)
 	}

@@ -74,11 +74,11 @@ var Description []byte
 type Scope uint8
 
 const (
-	// ReadOnly: what changes nothing, but neither the configuration nor profiles.
+	// ReadOnly means: what changes nothing, but neither the configuration nor profiles.
 	ReadOnly Scope = iota
-	// Admin: everything.
+	// Admin means: everything.
 	Admin
-	// AdminLocal: and profiles of the process.
+	// AdminLocal means: everything, and profiles of the process.
 	AdminLocal
 )
 
@@ -363,8 +363,7 @@ func decode(r *http.Request, into any) error {
 func answer(w http.ResponseWriter, status int, v any, err error) {
 	if err != nil {
 		p := Problem{Error: err.Error()}
-		var d *diagnosed
-		if errors.As(err, &d) {
+		if d, ok := errors.AsType[*diagnosed](err); ok {
 			p.Diagnostics = d.diags
 		}
 		v, status = p, statusOf(err)

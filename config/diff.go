@@ -31,8 +31,10 @@ const (
 
 // String returns a short description.
 func (a Action) String() string {
-	names := [...]string{"", "add target", "remove target", "change target", "add LUN", "remove LUN", "replace LUN", "resize LUN",
-		"add portal", "remove portal", "change discovery", "change log", "needs a restart"}
+	names := [...]string{
+		"", "add target", "remove target", "change target", "add LUN", "remove LUN", "replace LUN", "resize LUN",
+		"add portal", "remove portal", "change discovery", "change log", "needs a restart",
+	}
 	if int(a) < len(names) && a > 0 {
 		return names[a]
 	}

@@ -76,6 +76,7 @@ func (d *Device) events() {
 			// Connections outlive a short loss of the link; a long one ends them by
 			// their own timeouts.
 			d.report("RDMA port changed", "device", d.dev.Name(), "port", ev.Port, "event", ev.Kind)
+		default:
 		}
 	}
 }

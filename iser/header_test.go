@@ -18,12 +18,21 @@ func TestHeader(t *testing.T) {
 		wire []byte
 	}{
 		{"target to initiator", iser.Header{}, []byte{0: 0x10, 27: 0}},
-		{"write", iser.Header{WSV: true, WriteSTag: 0x01020304, WriteBase: 0x1112131415161718},
-			[]byte{0x18, 0, 0, 0, 1, 2, 3, 4, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 27: 0}},
-		{"read", iser.Header{RSV: true, ReadSTag: 0x01020304, ReadBase: 0x1112131415161718},
-			[]byte{0: 0x14, 16: 1, 2, 3, 4, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18}},
-		{"both", iser.Header{WSV: true, RSV: true, WriteSTag: 5, ReadSTag: 6, ReadBase: 7},
-			[]byte{0: 0x1c, 7: 5, 19: 6, 27: 7}},
+		{
+			"write",
+			iser.Header{WSV: true, WriteSTag: 0x01020304, WriteBase: 0x1112131415161718},
+			[]byte{0x18, 0, 0, 0, 1, 2, 3, 4, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 27: 0},
+		},
+		{
+			"read",
+			iser.Header{RSV: true, ReadSTag: 0x01020304, ReadBase: 0x1112131415161718},
+			[]byte{0: 0x14, 16: 1, 2, 3, 4, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18},
+		},
+		{
+			"both",
+			iser.Header{WSV: true, RSV: true, WriteSTag: 5, ReadSTag: 6, ReadBase: 7},
+			[]byte{0: 0x1c, 7: 5, 19: 6, 27: 7},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := bytes.Repeat([]byte{0xff}, iser.HeaderLen)

@@ -69,8 +69,10 @@ func actorRows(all []api.Actor) [][]string {
 		if behaviour == "" || a.State != "running" {
 			behaviour = a.State
 		}
-		rows = append(rows, []string{branchOf(all, i) + last(a.Path), behaviour, fmt.Sprint(a.Queued), fmt.Sprint(a.Restarts),
-			span(time.Duration(a.Age * float64(time.Second))), messageName(a.LastMessage)})
+		rows = append(rows, []string{
+			branchOf(all, i) + last(a.Path), behaviour, fmt.Sprint(a.Queued), fmt.Sprint(a.Restarts),
+			span(time.Duration(a.Age * float64(time.Second))), messageName(a.LastMessage),
+		})
 	}
 	return rows
 }
@@ -110,9 +112,15 @@ func branchOf(all []api.Actor, i int) string {
 
 func actorText(w io.Writer, a *api.Actor) {
 	table(w, [][]string{
-		{"actor", a.Path}, {"kind", a.Kind}, {"state", a.State}, {"behaviour", orDash(a.Behaviour)},
-		{"mailbox", fmt.Sprintf("%d, at most %d", a.Queued, a.MaxQueued)}, {"messages", fmt.Sprint(a.Processed)},
-		{"last message", orDash(a.LastMessage)}, {"restarts", fmt.Sprint(a.Restarts)}, {"failures", fmt.Sprint(a.Failures)},
+		{"actor", a.Path},
+		{"kind", a.Kind},
+		{"state", a.State},
+		{"behaviour", orDash(a.Behaviour)},
+		{"mailbox", fmt.Sprintf("%d, at most %d", a.Queued, a.MaxQueued)},
+		{"messages", fmt.Sprint(a.Processed)},
+		{"last message", orDash(a.LastMessage)},
+		{"restarts", fmt.Sprint(a.Restarts)},
+		{"failures", fmt.Sprint(a.Failures)},
 		{"age", span(time.Duration(a.Age * float64(time.Second)))},
 	})
 	if a.Details != nil {
@@ -181,8 +189,10 @@ func refusalsText(w io.Writer, all []api.Refusal) {
 		if r.Discovery {
 			target = "(discovery)"
 		}
-		rows = append(rows, []string{r.Last.Local().Format(time.DateTime), fmt.Sprint(r.Count), r.Address, orDash(r.Initiator),
-			orDash(target), r.Status, r.Reason})
+		rows = append(rows, []string{
+			r.Last.Local().Format(time.DateTime), fmt.Sprint(r.Count), r.Address, orDash(r.Initiator),
+			orDash(target), r.Status, r.Reason,
+		})
 	}
 	table(w, rows)
 }

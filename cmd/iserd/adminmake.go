@@ -191,7 +191,7 @@ func fragment(name string, spec *api.TargetSpec) (*config.Config, error) {
 	c := &config.Config{}
 	t := config.Target{Name: name, Alias: spec.Alias, Auth: spec.Auth, Insecure: spec.Insecure, PortalGroups: spec.Groups}
 	for _, i := range spec.Initiators {
-		t.Initiators = append(t.Initiators, config.Initiator(initiatorOf(i)))
+		t.Initiators = append(t.Initiators, initiatorOf(i))
 	}
 	for k := range spec.LUNs {
 		l := &spec.LUNs[k]

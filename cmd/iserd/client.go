@@ -113,8 +113,7 @@ func exitOf(err error) error {
 	case errors.Is(err, api.ErrInvalid):
 		code = exitConfig
 	default:
-		var e *exitError
-		if errors.As(err, &e) {
+		if _, ok := errors.AsType[*exitError](err); ok {
 			return err
 		}
 	}

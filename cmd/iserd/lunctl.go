@@ -149,8 +149,12 @@ func targetsText(w io.Writer, all []api.Target) {
 
 func targetText(w io.Writer, t *api.Target) {
 	table(w, [][]string{
-		{"target", t.Name}, {"alias", orDash(t.Alias)}, {"state", targetState(t)}, {"sessions", fmt.Sprint(t.Sessions)},
-		{"portal groups", orDash(strings.Join(t.Groups, " "))}, {"initiators", orDash(strings.Join(t.Initiators, " "))},
+		{"target", t.Name},
+		{"alias", orDash(t.Alias)},
+		{"state", targetState(t)},
+		{"sessions", fmt.Sprint(t.Sessions)},
+		{"portal groups", orDash(strings.Join(t.Groups, " "))},
+		{"initiators", orDash(strings.Join(t.Initiators, " "))},
 	})
 	if len(t.LUNs) > 0 {
 		fmt.Fprintln(w)
@@ -162,15 +166,19 @@ func lunsText(w io.Writer, target string, luns []api.LUN) {
 	rows := [][]string{{"LUN", "BACKEND", "SIZE", "STATE", "READS", "WRITES", "P50", "P99"}}
 	for i := range luns {
 		l := &luns[i]
-		rows = append(rows, []string{target + "/" + number(l.Number), l.Backend, bytesText(l.Size), lunState(l),
-			fmt.Sprint(l.Stats.Ops["read"]), fmt.Sprint(l.Stats.Ops["write"]), quantileText(&l.Stats, 0.5), quantileText(&l.Stats, 0.99)})
+		rows = append(rows, []string{
+			target + "/" + number(l.Number), l.Backend, bytesText(l.Size), lunState(l),
+			fmt.Sprint(l.Stats.Ops["read"]), fmt.Sprint(l.Stats.Ops["write"]), quantileText(&l.Stats, 0.5), quantileText(&l.Stats, 0.99),
+		})
 	}
 	table(w, rows)
 }
 
 func newLUN() *cobra.Command {
-	cmd := &cobra.Command{Use: "lun", Aliases: []string{"luns"}, Short: "Show, attach, resize and drain LUNs",
-		Long: "A LUN is named TARGET/NUMBER, such as iqn.2026-11.com.example:a/0."}
+	cmd := &cobra.Command{
+		Use: "lun", Aliases: []string{"luns"}, Short: "Show, attach, resize and drain LUNs",
+		Long: "A LUN is named TARGET/NUMBER, such as iqn.2026-11.com.example:a/0.",
+	}
 	c := &console{}
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "ls", Short: "List the LUNs", Args: cobra.NoArgs,
@@ -266,9 +274,14 @@ func newLUNAttach(c *console) *cobra.Command {
 
 func lunText(w io.Writer, target string, l *api.LUN) {
 	rows := [][]string{
-		{"LUN", target + "/" + number(l.Number)}, {"state", l.State}, {"backend", l.Backend},
-		{"size", fmt.Sprintf("%s (%d bytes)", bytesText(l.Size), l.Size)}, {"block size", fmt.Sprint(l.BlockSize)},
-		{"serial", l.Serial}, {"identifier", l.NAA}, {"actor", l.Actor},
+		{"LUN", target + "/" + number(l.Number)},
+		{"state", l.State},
+		{"backend", l.Backend},
+		{"size", fmt.Sprintf("%s (%d bytes)", bytesText(l.Size), l.Size)},
+		{"block size", fmt.Sprint(l.BlockSize)},
+		{"serial", l.Serial},
+		{"identifier", l.NAA},
+		{"actor", l.Actor},
 		{"read", fmt.Sprintf("%d commands, %s", l.Stats.Ops["read"], bytesText(int64(l.Stats.Read)))},
 		{"written", fmt.Sprintf("%d commands, %s", l.Stats.Ops["write"], bytesText(int64(l.Stats.Written)))},
 		{"latency", fmt.Sprintf("p50 %s  p99 %s", quantileText(&l.Stats, 0.5), quantileText(&l.Stats, 0.99))},

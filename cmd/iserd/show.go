@@ -277,17 +277,26 @@ func sessionsText(w io.Writer, all []api.Session, now time.Time) {
 		if target == "" {
 			target = "(discovery)"
 		}
-		rows = append(rows, []string{fmt.Sprintf("%#04x", s.TSIH), s.Initiator, target, s.Peer, s.Transport, ago(s.Since, now),
-			bytesText(int64(read)), bytesText(int64(written))})
+		rows = append(rows, []string{
+			fmt.Sprintf("%#04x", s.TSIH), s.Initiator, target, s.Peer, s.Transport, ago(s.Since, now),
+			bytesText(int64(read)), bytesText(int64(written)),
+		})
 	}
 	table(w, rows)
 }
 
 func sessionText(w io.Writer, s *api.Session, now time.Time) {
 	table(w, [][]string{
-		{"TSIH", fmt.Sprintf("%#04x", s.TSIH)}, {"ISID", s.ISID}, {"initiator", s.Initiator}, {"target", orDash(s.Target)},
-		{"CHAP user", orDash(s.User)}, {"from", s.Peer}, {"transport", s.Transport}, {"since", ago(s.Since, now)},
-		{"digests", fmt.Sprintf("header %v, data %v", s.HeaderDigest, s.DataDigest)}, {"actor", s.Actor},
+		{"TSIH", fmt.Sprintf("%#04x", s.TSIH)},
+		{"ISID", s.ISID},
+		{"initiator", s.Initiator},
+		{"target", orDash(s.Target)},
+		{"CHAP user", orDash(s.User)},
+		{"from", s.Peer},
+		{"transport", s.Transport},
+		{"since", ago(s.Since, now)},
+		{"digests", fmt.Sprintf("header %v, data %v", s.HeaderDigest, s.DataDigest)},
+		{"actor", s.Actor},
 	})
 	if len(s.LUNs) == 0 {
 		return
@@ -297,8 +306,10 @@ func sessionText(w io.Writer, s *api.Session, now time.Time) {
 	for i := range s.LUNs {
 		l := &s.LUNs[i]
 		st := &l.Stats
-		rows = append(rows, []string{number(l.LUN), number(l.Number), fmt.Sprint(st.Ops["read"]), fmt.Sprint(st.Ops["write"]),
-			bytesText(int64(st.Read)), bytesText(int64(st.Written)), quantileText(st, 0.5), quantileText(st, 0.99)})
+		rows = append(rows, []string{
+			number(l.LUN), number(l.Number), fmt.Sprint(st.Ops["read"]), fmt.Sprint(st.Ops["write"]),
+			bytesText(int64(st.Read)), bytesText(int64(st.Written)), quantileText(st, 0.5), quantileText(st, 0.99),
+		})
 	}
 	table(w, rows)
 }

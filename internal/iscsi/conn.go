@@ -149,7 +149,7 @@ func (c *Conn) receive(h *pdu.BHS, ahs, data []byte) error {
 		c.reject(h, pdu.RejectSNACK)
 		return nil
 	case pdu.OpLoginRequest:
-		return errors.New("Login Request in the full feature phase")
+		return errors.New("a Login Request in the full feature phase")
 	default:
 		c.reject(h, pdu.RejectCommandNotSupported)
 		return nil
@@ -177,6 +177,7 @@ func (c *Conn) inTurn(h *pdu.BHS, ahs, data []byte) error {
 			remote: c.remote,
 		})
 		return nil
+	default:
 	}
 	w.expCmdSN++
 	if err := c.dispatch(h, ahs, data); err != nil {

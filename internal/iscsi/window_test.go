@@ -81,7 +81,8 @@ func TestWindowModel(t *testing.T) {
 	}
 }
 
-func ref[T any](v T) *T { return &v }
+//go:fix inline
+func ref[T any](v T) *T { return new(v) }
 
 // TestCmdSN is the window as an initiator sees it.
 func TestCmdSN(t *testing.T) {
@@ -100,11 +101,11 @@ func TestCmdSN(t *testing.T) {
 			t.Run("gap", func(t *testing.T) {
 				r := newRig(t, options{mapped: true, cmdSN: first})
 				sn := r.cmdSN
-				third := r.command(command{cdb: tur, cmdSN: ref(sn + 2)})
-				second := r.command(command{cdb: tur, cmdSN: ref(sn + 1)})
-				r.command(command{cdb: tur, cmdSN: ref(sn + 1)}) // a retry
+				third := r.command(command{cdb: tur, cmdSN: new(sn + 2)})
+				second := r.command(command{cdb: tur, cmdSN: new(sn + 1)})
+				r.command(command{cdb: tur, cmdSN: new(sn + 1)}) // a retry
 				r.nothing()
-				one := r.command(command{cdb: tur, cmdSN: ref(sn)})
+				one := r.command(command{cdb: tur, cmdSN: new(sn)})
 				var tags []uint32
 				for _, o := range r.take() {
 					tags = append(tags, o.bhs.InitiatorTaskTag())
@@ -116,7 +117,7 @@ func TestCmdSN(t *testing.T) {
 			t.Run("outside", func(t *testing.T) {
 				r := newRig(t, options{mapped: true, cmdSN: first})
 				for _, off := range []int32{-1, -1000, 8, 1000, -1 << 31} {
-					r.command(command{cdb: tur, cmdSN: ref(r.cmdSN + uint32(off))})
+					r.command(command{cdb: tur, cmdSN: new(r.cmdSN + uint32(off))})
 					r.nothing()
 				}
 				r.good(r.command(command{cdb: tur}))
@@ -135,7 +136,7 @@ func TestWindowCloses(t *testing.T) {
 	r.command(command{cdb: read10(0, 1), read: true, edtl: blk})
 	r.inBackend(1)
 	for range 3 {
-		r.command(command{cdb: make([]byte, 6), cmdSN: ref(r.cmdSN)})
+		r.command(command{cdb: make([]byte, 6), cmdSN: new(r.cmdSN)})
 	}
 	r.nothing()
 	p := r.good(r.command(command{cdb: make([]byte, 6), immediate: true}))

@@ -3,6 +3,7 @@ package ffp_test
 import (
 	"bytes"
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -247,9 +248,9 @@ var fullFeaturePlan = []test{
 			tag, r := c.startWrite(400+8*i, 4096)
 			all = append(all, write{tag, r})
 		}
-		for i := len(all) - 1; i >= 0; i-- { // the last first
-			c.dataOut(all[i].tag, all[i].r.TargetTransferTag, 0, 0, pattern(4096, x.Name()), true)
-			c.good(all[i].tag)
+		for _, a := range slices.Backward(all) { // the last first
+			c.dataOut(a.tag, a.r.TargetTransferTag, 0, 0, pattern(4096, x.Name()), true)
+			c.good(a.tag)
 		}
 	}},
 	{"12.4", "MaxOutstandingR2T", func(x *run) {
