@@ -11,13 +11,21 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/iserd/iserd/api"
+	"github.com/iserd/iserd/console"
 )
 
 func newActors() *cobra.Command {
-	c := &console{}
+	c := &link{}
+	var watch bool
 	cmd := c.flags(&cobra.Command{
 		Use: "actors [PATH]", Aliases: []string{"actor"}, Short: "Show the tree of actors, or one of them", Args: cobra.MaximumNArgs(1),
-		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
+	})
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "watch the tree on the whole screen")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if watch {
+			return c.watch(cmd, console.Options{Actors: true})
+		}
+		return c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
 			if len(args) == 1 {
 				a, err := cl.Actor(ctx, args[0])
 				if err != nil {
@@ -30,8 +38,8 @@ func newActors() *cobra.Command {
 				return err
 			}
 			return c.show(w, all, func(w io.Writer) { table(w, actorRows(all)) })
-		}),
-	})
+		})(cmd, args)
+	}
 	for _, x := range []struct{ do, short string }{
 		{"restart", "Begin anew with an actor; a session or connection ends"},
 		{"stop", "Stop a session or connection"},
@@ -152,7 +160,7 @@ func faultsText(w io.Writer, all []api.Fault, stack bool) {
 }
 
 func newLogins() *cobra.Command {
-	c := &console{}
+	c := &link{}
 	var address, initiator string
 	cmd := c.flags(&cobra.Command{
 		Use: "logins", Aliases: []string{"refused"}, Short: "List refused logins and why", Args: cobra.NoArgs,
@@ -198,7 +206,7 @@ func refusalsText(w io.Writer, all []api.Refusal) {
 }
 
 func newEvents() *cobra.Command {
-	c := &console{}
+	c := &link{}
 	return c.flags(&cobra.Command{
 		Use: "events", Short: "Show faults, refused logins and reloads as they happen", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {

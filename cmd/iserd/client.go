@@ -9,8 +9,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -33,8 +35,8 @@ func defaultConsole() string {
 	return config.DefaultConsole
 }
 
-// console is what all commands that talk to a daemon share.
-type console struct {
+// link is what all commands that talk to a daemon share.
+type link struct {
 	at            string
 	cert, key, ca string
 	output        string
@@ -42,7 +44,7 @@ type console struct {
 }
 
 // flags adds the common flags to a command.
-func (c *console) flags(cmd *cobra.Command) *cobra.Command {
+func (c *link) flags(cmd *cobra.Command) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&c.at, "console", "", "`ADDRESS` of the daemon: unix:/PATH, or ADDR:PORT with a certificate (default $"+consoleEnv+", or "+config.DefaultConsole+")")
 	f.StringVar(&c.cert, "cert", "", "`FILE` of the certificate for ADDR:PORT")
@@ -54,7 +56,7 @@ func (c *console) flags(cmd *cobra.Command) *cobra.Command {
 }
 
 // dial returns a client of the daemon.
-func (c *console) dial() (*api.Client, error) {
+func (c *link) dial() (*api.Client, error) {
 	at := c.at
 	if at == "" {
 		at = defaultConsole()
@@ -78,7 +80,7 @@ func (c *console) dial() (*api.Client, error) {
 }
 
 // talk makes a command's RunE of a function that talks to the daemon.
-func (c *console) talk(f func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error) func(*cobra.Command, []string) error {
+func (c *link) talk(f func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := checkOutput(c.output); err != nil {
 			return usageError(err)
@@ -121,7 +123,7 @@ func exitOf(err error) error {
 }
 
 // show writes v as JSON, or has text write it for people.
-func (c *console) show(w io.Writer, v any, text func(io.Writer)) error {
+func (c *link) show(w io.Writer, v any, text func(io.Writer)) error {
 	if c.output == "json" {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
@@ -139,11 +141,22 @@ func table(w io.Writer, rows [][]string) {
 			if i > 0 {
 				fmt.Fprint(t, "\t")
 			}
-			fmt.Fprint(t, cell)
+			fmt.Fprint(t, visible(cell))
 		}
 		fmt.Fprintln(t)
 	}
 	_ = t.Flush() // the command's output reports its own errors
+}
+
+// visible replaces control characters: initiators choose their names, and those
+// go to a terminal here.
+func visible(s string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return '?'
+		}
+		return c
+	}, s)
 }
 
 // ago is how long ago something was, for people.

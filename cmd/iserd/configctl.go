@@ -16,7 +16,7 @@ import (
 
 func newConfig() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Show and reload the configuration of the daemon"}
-	c := &console{}
+	c := &link{}
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "print", Short: "Print the configuration in force, without secrets", Args: cobra.NoArgs,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
@@ -75,7 +75,7 @@ func planText(w io.Writer, p *api.Plan) {
 
 func newPlan() *cobra.Command {
 	var from string
-	c := &console{}
+	c := &link{}
 	cmd := c.flags(&cobra.Command{
 		Use: "plan FILE…", Short: "Show what applying configuration files would change",
 		Long: `Plan compares files with what the daemon has in force, or, with --from, with
@@ -157,7 +157,7 @@ func withoutSecrets(all []config.Change) []config.Change {
 
 func newLog() *cobra.Command {
 	cmd := &cobra.Command{Use: "log", Short: "Show and change the levels of the log"}
-	c := &console{}
+	c := &link{}
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "level [LEVEL | NAME=LEVEL | NAME=]…", Short: "Change the levels until the next reload that changes them",
 		Example: `  iserd log level                # show
@@ -199,7 +199,7 @@ func newLog() *cobra.Command {
 
 func newDebug() *cobra.Command {
 	cmd := &cobra.Command{Use: "debug", Short: "Look inside the daemon"}
-	c := &console{}
+	c := &link{}
 	for _, x := range []struct{ use, short, path string }{
 		{"goroutines", "Print the stacks of all goroutines", "/debug/pprof/goroutine?debug=2"},
 		{"heap", "Write a heap profile, for go tool pprof", "/debug/pprof/heap"},

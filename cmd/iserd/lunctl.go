@@ -58,7 +58,7 @@ func latencyText(d time.Duration) string {
 
 func newTarget() *cobra.Command {
 	cmd := &cobra.Command{Use: "target", Aliases: []string{"targets"}, Short: "Show, make and drain targets"}
-	c := &console{}
+	c := &link{}
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "ls", Short: "List the targets", Args: cobra.NoArgs,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
@@ -97,7 +97,7 @@ func newTarget() *cobra.Command {
 }
 
 // newTargetCreate makes "target create".
-func newTargetCreate(c *console) *cobra.Command {
+func newTargetCreate(c *link) *cobra.Command {
 	var spec api.TargetSpec
 	var allow []string
 	var file string
@@ -179,7 +179,7 @@ func newLUN() *cobra.Command {
 		Use: "lun", Aliases: []string{"luns"}, Short: "Show, attach, resize and drain LUNs",
 		Long: "A LUN is named TARGET/NUMBER, such as iqn.2026-11.com.example:a/0.",
 	}
-	c := &console{}
+	c := &link{}
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "ls", Short: "List the LUNs", Args: cobra.NoArgs,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
@@ -242,7 +242,7 @@ func newLUN() *cobra.Command {
 }
 
 // newLUNAttach makes "lun attach".
-func newLUNAttach(c *console) *cobra.Command {
+func newLUNAttach(c *link) *cobra.Command {
 	var spec api.LUNSpec
 	cmd := c.flags(&cobra.Command{
 		Use: "attach TARGET/NUMBER", Short: "Add a LUN to a target that was made through the API", Args: cobra.ExactArgs(1),
@@ -322,7 +322,7 @@ func sortedKeys[V any](m map[string]V) []string {
 
 func newPR() *cobra.Command {
 	cmd := &cobra.Command{Use: "pr", Short: "Show and clear reservations"}
-	c := &console{}
+	c := &link{}
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "show TARGET/NUMBER", Short: "Show the reservations of a LUN", Args: cobra.ExactArgs(1),
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {

@@ -14,7 +14,7 @@ import (
 )
 
 func newStatus() *cobra.Command {
-	c := &console{}
+	c := &link{}
 	return c.flags(&cobra.Command{
 		Use: "status", Short: "Show how the daemon is", Args: cobra.NoArgs,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
@@ -62,7 +62,7 @@ func orDash(s string) string {
 }
 
 func newLs() *cobra.Command {
-	c := &console{}
+	c := &link{}
 	return c.flags(&cobra.Command{
 		Use: "ls", Short: "Show portals, targets, LUNs and sessions as a tree", Args: cobra.NoArgs,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
@@ -114,7 +114,7 @@ func (l *leaf) add(text, state string) *leaf {
 const lsWidth = 100
 
 func (l *leaf) write(w io.Writer, first, rest string) {
-	head := first + l.text + " "
+	head := first + visible(l.text) + " "
 	tail := " [" + l.state + "]"
 	dots := max(2, lsWidth-len([]rune(head))-len([]rune(tail)))
 	if l.state == "" {
@@ -223,7 +223,7 @@ func initiators(branch *leaf, t *api.Target, sessions []api.Session, now time.Ti
 
 func newSession() *cobra.Command {
 	cmd := &cobra.Command{Use: "session", Aliases: []string{"sessions"}, Short: "Show and end sessions"}
-	c := &console{}
+	c := &link{}
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "ls", Short: "List the sessions", Args: cobra.NoArgs,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
