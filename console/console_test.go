@@ -46,8 +46,10 @@ func (s *stub) Targets(context.Context) ([]api.Target, error) {
 
 func (s *stub) Sessions(context.Context) ([]api.Session, error) {
 	one := func(tsih uint16, name string, lun uint16, ops, us uint64) api.Session {
-		return api.Session{TSIH: tsih, Initiator: "iqn.1998-01.com.vmware:" + name, Target: "iqn.2026-11.com.example:db01", Transport: "tcp",
-			LUNs: []api.SessionLUN{{LUN: lun, Number: lun, Stats: s.stats(ops, us)}}}
+		return api.Session{
+			TSIH: tsih, Initiator: "iqn.1998-01.com.vmware:" + name, Target: "iqn.2026-11.com.example:db01", Transport: "tcp",
+			LUNs: []api.SessionLUN{{LUN: lun, Number: lun, Stats: s.stats(ops, us)}},
+		}
 	}
 	return []api.Session{one(1, "esx01", 0, 900, 300), one(2, "esx\x1b[2J02", 1, 12500, 100)}, nil
 }
@@ -70,8 +72,10 @@ func (s *stub) Faults(context.Context) ([]api.Fault, error) {
 }
 
 func (s *stub) Refusals(context.Context) ([]api.Refusal, error) {
-	return []api.Refusal{{Last: when, Count: 3, Address: "10.0.0.9", Initiator: "iqn.1991-05.com.microsoft:win", Target: "iqn.2026-11.com.example:db01",
-		Reason: "initiator iqn.1991-05.com.microsoft:win is not on the list of initiator names"}}, nil
+	return []api.Refusal{{
+		Last: when, Count: 3, Address: "10.0.0.9", Initiator: "iqn.1991-05.com.microsoft:win", Target: "iqn.2026-11.com.example:db01",
+		Reason: "initiator iqn.1991-05.com.microsoft:win is not on the list of initiator names",
+	}}, nil
 }
 
 func (s *stub) ActorDo(_ context.Context, path, what string) error {
@@ -128,7 +132,7 @@ func TestScreens(t *testing.T) {
 			if strings.Contains(got, "\x1b") {
 				t.Error("an initiator's name reaches the terminal as it is")
 			}
-			for _, l := range strings.Split(got, "\n") {
+			for l := range strings.SplitSeq(got, "\n") {
 				if n := len([]rune(l)); n > x.width {
 					t.Errorf("line of %d columns: %q", n, l)
 				}
@@ -145,7 +149,7 @@ func golden(t *testing.T, name, got string) {
 	t.Helper()
 	file := "testdata/" + name + ".txt"
 	var trimmed []string
-	for _, l := range strings.Split(got, "\n") {
+	for l := range strings.SplitSeq(got, "\n") {
 		trimmed = append(trimmed, strings.TrimRight(l, " "))
 	}
 	got = strings.Join(trimmed, "\n") + "\n"

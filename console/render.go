@@ -127,8 +127,10 @@ func flowTable(all []flow, by order) [][]string {
 	rows := [][]string{{"LUN", "BACKEND", "INITIATOR", "TR", "R/s", "W/s", "rd/s", "wr/s", "QD", "p50", "p99", "WAIT@"}}
 	for i := range all {
 		f := &all[i]
-		rows = append(rows, []string{f.lun, f.backend, f.initiator, f.transport, si(f.reads), si(f.writes), bytesOf(f.readBytes), bytesOf(f.writeBytes),
-			fmt.Sprintf("%.1f", f.depth), duration(f.p50), duration(f.p99), f.wait})
+		rows = append(rows, []string{
+			f.lun, f.backend, f.initiator, f.transport, si(f.reads), si(f.writes), bytesOf(f.readBytes), bytesOf(f.writeBytes),
+			fmt.Sprintf("%.1f", f.depth), duration(f.p50), duration(f.p99), f.wait,
+		})
 	}
 	return rows
 }
@@ -142,8 +144,10 @@ func actorTable(all []api.Actor) [][]string {
 			behaviour = a.State
 		}
 		depth := strings.Count(a.Path, "/")
-		rows = append(rows, []string{strings.Repeat("  ", depth) + a.Path[strings.LastIndexByte(a.Path, '/')+1:], behaviour,
-			fmt.Sprint(a.Queued), fmt.Sprint(a.MaxQueued), fmt.Sprint(a.Restarts), age(a.Age), a.LastMessage[strings.LastIndexByte(a.LastMessage, '.')+1:]})
+		rows = append(rows, []string{
+			strings.Repeat("  ", depth) + a.Path[strings.LastIndexByte(a.Path, '/')+1:], behaviour,
+			fmt.Sprint(a.Queued), fmt.Sprint(a.MaxQueued), fmt.Sprint(a.Restarts), age(a.Age), a.LastMessage[strings.LastIndexByte(a.LastMessage, '.')+1:],
+		})
 	}
 	return rows
 }
@@ -173,7 +177,7 @@ func detailLines(a *api.Actor, width int) []string {
 		return nil
 	}
 	out := []string{"", cut(fmt.Sprintf("%s: %s, %d messages, %d failures", a.Path, a.State, a.Processed, a.Failures), width)}
-	for _, l := range strings.Split(string(b), "\n") {
+	for l := range strings.SplitSeq(string(b), "\n") {
 		out = append(out, cut(l, width))
 	}
 	return out

@@ -81,9 +81,6 @@ func TestWindowModel(t *testing.T) {
 	}
 }
 
-//go:fix inline
-func ref[T any](v T) *T { return new(v) }
-
 // TestCmdSN is the window as an initiator sees it.
 func TestCmdSN(t *testing.T) {
 	tur := make([]byte, 6)
