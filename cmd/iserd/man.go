@@ -48,12 +48,20 @@ func writeMan(w io.Writer, root *cobra.Command) error {
 		}
 	}
 	b.WriteString(".SH SIGNALS\n.TP\n.BR SIGTERM \", \" SIGINT\nend the sessions, write what is cached and exit; a second one exits at once\n" +
-		".TP\n.B SIGHUP\nnot supported in this version: logged and ignored\n")
+		".TP\n.B SIGHUP\nread the configuration again and apply what has changed, all or nothing; sessions of targets that stay as they are go on\n")
+	fmt.Fprintf(&b, ".SH ENVIRONMENT\n.TP\n.B %s\nwhere the console is, for commands that talk to a daemon, which take the options of\n.B iserd status\n"+
+		"and for a daemon whose configuration has no console block; unix:/PATH\n", consoleEnv)
 	fmt.Fprintf(&b, ".SH FILES\n.TP\n.I %s\nthe configuration, described in docs/config.md\n.TP\n.I %s/*.hcl\nmore of it\n",
 		roff(defaultConfig), roff(defaultConfigDir))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
+
+// consoleFlags are those of every command that talks to a daemon: they are told
+// once, with the first of them.
+var consoleFlags = map[string]bool{"console": true, "cert": true, "key": true, "ca": true, "output": true, "timeout": true}
+
+func isClient(c *cobra.Command) bool { return c.Flags().Lookup("console") != nil }
 
 // manCommand writes one command's section.
 func manCommand(b *strings.Builder, c *cobra.Command) {
@@ -63,7 +71,7 @@ func manCommand(b *strings.Builder, c *cobra.Command) {
 	}
 	fmt.Fprintf(b, ".SS %s\n%s", roff(c.UseLine()), paragraphs(text))
 	c.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		if f.Hidden || f.Name == "help" {
+		if f.Hidden || f.Name == "help" || consoleFlags[f.Name] && c.Name() != "status" && isClient(c) {
 			return
 		}
 		arg, usage := pflag.UnquoteUsage(f)
