@@ -46,6 +46,7 @@ type Conn struct {
 	send    sendQueue
 	read    readQueue
 	memory  []*bufpool.Buf // of receives and sends
+	lost    []*bufpool.Buf // of tasks whose response could not be queued: the Writes may be posted
 	kicked  atomic.Bool
 	drained bool // of the pump, once the context is gone
 	phase   phase
@@ -173,7 +174,7 @@ func (c *Conn) complete(wc *verbs.WC) {
 		c.received(id.index(), int(wc.Len))
 	case wrSend:
 		c.send.completed()
-		c.sent(id.index())
+		c.sentUpTo(id.index())
 	case wrWrite:
 		c.send.completed()
 	case wrRead:
@@ -192,7 +193,7 @@ func (c *Conn) failed(wc *verbs.WC) {
 	case wrRecv:
 		c.recv.posted--
 	case wrSend:
-		c.sent(id.index())
+		c.sentUpTo(id.index())
 	case wrRead:
 		c.readDone(id.index(), false)
 	case wrDrain:

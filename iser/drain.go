@@ -3,6 +3,7 @@ package iser
 import (
 	"fmt"
 
+	"github.com/iserd/iserd/internal/bufpool"
 	"github.com/iserd/iserd/iser/verbs"
 )
 
@@ -41,7 +42,7 @@ func (c *Conn) drain() {
 		case wrRecv:
 			c.recv.posted--
 		case wrSend:
-			c.sent(id.index())
+			c.sentUpTo(id.index())
 		case wrRead:
 			c.readDone(id.index(), false)
 		case wrDrain:
@@ -72,14 +73,18 @@ func (c *Conn) release() {
 			s.task = nil
 			t.DataDone()
 		}
-		if s.buf != nil {
-			s.buf.Release()
-			s.buf = nil
+		for _, b := range []*bufpool.Buf{s.buf, s.data} {
+			if b != nil {
+				b.Release()
+			}
+		}
+		s.buf, s.data = nil, nil
+	}
+	for _, b := range append(c.memory, c.lost...) {
+		if b != nil {
+			b.Release()
 		}
 	}
-	for _, b := range c.memory {
-		b.Release()
-	}
-	c.memory = nil
+	c.memory, c.lost = nil, nil
 	c.account.Close()
 }

@@ -91,7 +91,7 @@ func (c *Conn) enlarge(p *login.Params) error {
 	if p.RDMAExtensions {
 		w := c.CommandWindow(p)
 		n = reserve + w*perCommand(p)
-		sends = 2 * (w + reserve)
+		sends = 2*(w+reserve) + 2*signalEvery
 	}
 	size := recvSize(p.MaxRecvDataSegmentLength)
 	for n > 0 {

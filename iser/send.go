@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/iserd/iserd/internal/bufpool"
 	"github.com/iserd/iserd/internal/iscsi"
@@ -20,13 +21,18 @@ const (
 	// postEvery is how many work requests are queued at most within a turn
 	// before they are posted.
 	postEvery = 16
+	// signalEvery is how many messages have one completion. One for each would
+	// wake the pump twice for a command; the memory of a few that are sent can
+	// wait.
+	signalEvery = 16
 )
 
 // sendSlot is the memory of one message to be sent.
 type sendSlot struct {
 	mem    []byte
 	lkey   uint32
-	task   *iscsi.Task  // whose data goes before: ends with the message
+	task   *iscsi.Task  // sends a logical unit's own memory before: ends with the message
+	data   *bufpool.Buf // of a task that has ended: goes before the message
 	direct int          // bytes of it that are a logical unit's own memory
 	buf    *bufpool.Buf // mem, when it is of this message alone
 }
@@ -42,8 +48,10 @@ type sendQueue struct {
 
 	cap    int   // work requests that the queue pair takes
 	used   int   // of them posted and not completed
-	covers []int // for each signaled one, how many it completes
+	posted []int // slots of messages posted, in order
+	covers []int // for each signaled work request, how many it completes
 	since  int   // posted since the last signaled one
+	silent int   // messages queued since the last signaled one
 	direct int   // bytes of logical units' memory that wait or are posted
 }
 
@@ -101,6 +109,16 @@ func (c *Conn) takeSlot(n int) int {
 	return s
 }
 
+// sentUpTo takes back slot s and those of the messages posted before it.
+func (c *Conn) sentUpTo(s int) {
+	q := &c.send
+	i := slices.Index(q.posted, s)
+	for _, x := range q.posted[:i+1] {
+		c.sent(x)
+	}
+	q.posted = append(q.posted[:0], q.posted[i+1:]...)
+}
+
 // sent takes a slot back, and ends the task whose data went before it.
 func (c *Conn) sent(s int) {
 	q := &c.send
@@ -109,6 +127,10 @@ func (c *Conn) sent(s int) {
 	slot.task = nil
 	q.direct -= slot.direct
 	slot.direct = 0
+	if slot.data != nil {
+		slot.data.Release()
+		slot.data = nil
+	}
 	if slot.buf != nil {
 		slot.buf.Release()
 		*slot = sendSlot{}
@@ -131,7 +153,11 @@ func (q *sendQueue) push(w verbs.SendWR, sge verbs.SGE) {
 // that it invalidates, or 0.
 func (c *Conn) pushSend(s, n int, inv uint32) {
 	slot := &c.send.slots[s]
-	w := verbs.SendWR{ID: c.wrID(wrSend, s), Op: verbs.OpSend, Flags: verbs.SendSignaled}
+	w := verbs.SendWR{ID: c.wrID(wrSend, s), Op: verbs.OpSend}
+	if c.send.silent++; !c.normal || slot.buf != nil || slot.task != nil || c.send.silent >= signalEvery {
+		w.Flags = verbs.SendSignaled
+		c.send.silent = 0
+	}
 	if inv != 0 {
 		w.Op, w.InvKey = verbs.OpSendInv, inv
 	}
@@ -219,6 +245,17 @@ func (c *Conn) PutData(t *iscsi.Task) {
 			return
 		}
 	}
+	c.putWrites(t, data, lkey)
+	var h pdu.BHS
+	c.engine.EncodeResponse(&h, t)
+	c.putResponse(&h, t, data, direct)
+	if c.inTurn && len(c.send.queue) >= postEvery && c.err == nil {
+		c.post()
+	}
+}
+
+// putWrites queues the RDMA Writes of a task's data.
+func (c *Conn) putWrites(t *iscsi.Task, data []byte, lkey uint32) {
 	limit := c.pump.dev.maxMessage
 	for off := 0; off < len(data); off += limit {
 		part := data[off:min(off+limit, len(data))]
@@ -227,15 +264,26 @@ func (c *Conn) PutData(t *iscsi.Task) {
 			RAddr: t.Remote.ReadBase + uint64(off), RKey: t.Remote.ReadSTag,
 		}, verbs.SGE{Addr: verbs.Addr(part), Len: uint32(len(part)), LKey: lkey})
 	}
-	var h pdu.BHS
-	c.engine.EncodeResponse(&h, t)
-	if s := c.control(&h, nil, t, c.invKey(t)); s >= 0 && direct {
-		c.send.slots[s].direct = len(data)
-		c.send.direct += len(data)
+}
+
+// putResponse queues the response behind a task's data. A task whose data is in a
+// buffer ends here; one that sends a logical unit's own memory when that is sent.
+func (c *Conn) putResponse(h *pdu.BHS, t *iscsi.Task, data []byte, direct bool) {
+	inv := c.invKey(t)
+	if direct {
+		if s := c.control(h, nil, t, inv); s >= 0 {
+			c.send.slots[s].direct = len(data)
+			c.send.direct += len(data)
+		}
+		return
 	}
-	if c.inTurn && len(c.send.queue) >= postEvery && c.err == nil {
-		c.post()
+	buf := t.Surrender()
+	t.DataDone()
+	if s := c.control(h, nil, nil, inv); s >= 0 {
+		c.send.slots[s].data = buf
+		return
 	}
+	c.lost = append(c.lost, buf)
 }
 
 // post gives the queue pair what is queued: receives first, so that a response
@@ -248,18 +296,11 @@ func (c *Conn) post() {
 		return
 	}
 	n := min(len(q.queue), q.cap-q.used)
-	// The last one posted must be signaled: without that, the queue's room
-	// would not come back.
-	whole := n
-	for n > 0 && q.queue[n-1].Flags&verbs.SendSignaled == 0 {
-		n--
-	}
-	if n == 0 && q.used == 0 && whole > 0 {
-		n = whole
-		q.queue[n-1].Flags |= verbs.SendSignaled
-	}
 	if n == 0 {
 		return
+	}
+	if q.since+n >= q.cap/2 {
+		q.queue[n-1].Flags |= verbs.SendSignaled // or the room would not come back
 	}
 	for i := range n {
 		q.queue[i].SG = q.sge[i : i+1 : i+1]
@@ -268,6 +309,9 @@ func (c *Conn) post() {
 	q.used += done
 	for i := range done {
 		q.since++
+		if id := wrID(q.queue[i].ID); id.op() == wrSend {
+			q.posted = append(q.posted, id.index())
+		}
 		if q.queue[i].Flags&verbs.SendSignaled != 0 {
 			q.covers = append(q.covers, q.since)
 			q.since = 0

@@ -60,6 +60,14 @@ func (c *Conn) EncodeResponse(h *pdu.BHS, t *Task) {
 	c.stamp(h)
 }
 
+// Surrender gives the task's buffer away, in which DataIn is when it is not memory
+// of the logical unit. The caller releases it. The task may end at once then.
+func (t *Task) Surrender() *bufpool.Buf {
+	b := t.buf
+	t.buf = nil
+	return b
+}
+
 // Refuse ends t with TASK SET FULL instead of PutData, when there is no memory to
 // send its data from.
 func (t *Task) Refuse() {
