@@ -60,7 +60,7 @@ func scrape(t *testing.T) string {
 // was introduced, and no family is introduced twice.
 func TestMetricsFormat(t *testing.T) {
 	types := map[string]string{}
-	for _, l := range strings.Split(strings.TrimSuffix(scrape(t), "\n"), "\n") {
+	for l := range strings.SplitSeq(strings.TrimSuffix(scrape(t), "\n"), "\n") {
 		if strings.HasPrefix(l, "# HELP ") {
 			continue
 		}

@@ -130,10 +130,17 @@ func TestReadOnlyHTTP(t *testing.T) {
 		method, path string
 		ok           bool
 	}{
-		{"GET", "/metrics", true}, {"GET", "/healthz", true}, {"GET", "/v1/targets", true}, {"GET", "/openapi.json", true},
-		{"GET", "/v1/config", false}, {"GET", "/v1/log", false}, {"GET", "/debug/pprof/heap", false},
-		{"POST", "/v1/config/reload", false}, {"DELETE", "/v1/targets/iqn.2026-11.com.example:still", false},
-		{"PUT", "/v1/targets/x", false}, {"POST", "/v1/actors/node?do=restart", false},
+		{"GET", "/metrics", true},
+		{"GET", "/healthz", true},
+		{"GET", "/v1/targets", true},
+		{"GET", "/openapi.json", true},
+		{"GET", "/v1/config", false},
+		{"GET", "/v1/log", false},
+		{"GET", "/debug/pprof/heap", false},
+		{"POST", "/v1/config/reload", false},
+		{"DELETE", "/v1/targets/iqn.2026-11.com.example:still", false},
+		{"PUT", "/v1/targets/x", false},
+		{"POST", "/v1/actors/node?do=restart", false},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), x.method, "http://"+at+x.path, strings.NewReader("{}"))
 		if err != nil {
