@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/iserd/iserd/pdu"
 	"github.com/iserd/iserd/pdu/login"
 )
@@ -255,10 +257,34 @@ func (r *rig) whole(b []byte) {
 		if err := r.turns(); err != nil {
 			r.t.Fatal(err)
 		}
-		if sent {
+		// What is written may still be on its way.
+		if sent && r.unsent() == 0 {
+			if err := r.turns(); err != nil {
+				r.t.Fatal(err)
+			}
 			return
 		}
+		if sent {
+			time.Sleep(time.Millisecond)
+		}
 	}
+}
+
+// unsent is how much the peer's socket has not delivered yet.
+func (r *rig) unsent() (n int) {
+	raw, err := r.peer.SyscallConn()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	err = raw.Control(func(fd uintptr) {
+		if n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ); err != nil {
+			n = 0
+		}
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return n
 }
 
 // TestTooLong: a data segment beyond what was declared ends the connection
