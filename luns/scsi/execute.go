@@ -175,6 +175,11 @@ func (c *Command) lock(m mode, off, n int64, kind lockKind) bool {
 	} else {
 		c.locked = l.lock(s, c.announce)
 		c.waiter.Store(nil)
+		if c.locked && c.Aborted.Load() {
+			// Aborted before the wait was announced, which was not needed then.
+			l.unlock(s)
+			c.locked = false
+		}
 		if !c.locked {
 			c.Status = Busy
 			if c.Aborted.Load() {
