@@ -1,6 +1,5 @@
 # A datastore for two ESXi hosts; not tried against ESXi yet. ESXi takes blocks of 512 bytes, CHAP with MD5
-# and secrets of 12 to 16 characters. This version has no ALUA and no extended
-# copy.
+# and secrets of 12 to 16 characters. ALUA states cannot be configured yet.
 
 portal_group "vmk" {
   tag = 1
