@@ -95,18 +95,15 @@ func (s *Server) ListenAndServeISER(ctx context.Context, prov verbs.Provider, ad
 // AddISERPortal is ListenAndServeISER without waiting: the portal is open on
 // return, at the address at. stop closes it and leaves existing connections alone.
 func (s *Server) AddISERPortal(ctx context.Context, prov verbs.Provider, addr netip.AddrPort, opts ...PortalOption) (at netip.AddrPort, stop func(), err error) {
-	pg := defaultGroup
-	for _, f := range opts {
-		f(&pg)
-	}
-	g, err := s.group(pg)
+	o := newPortalOptions(opts)
+	g, err := s.group(o.group)
 	if err != nil {
 		return at, nil, err
 	}
 	if prov == nil {
 		prov = s.rdma.choose(addr.Addr())
 	}
-	if at, stop, err = s.node.ServeISER(ctx, prov, addr, g); err != nil {
+	if at, stop, err = s.node.ServeISER(ctx, prov, addr, g, o.more...); err != nil {
 		return at, nil, fmt.Errorf("iserd: %w", err)
 	}
 	return at, stop, nil

@@ -126,11 +126,41 @@ func (s *Server) group(g PortalGroup) (*actors.PortalGroup, error) {
 }
 
 // PortalOption changes a portal.
-type PortalOption func(*PortalGroup)
+type PortalOption func(*portalOptions)
+
+// portalOptions collects what the options of a portal say.
+type portalOptions struct {
+	group PortalGroup
+	more  []actors.PortalOption
+}
+
+func newPortalOptions(opts []PortalOption) portalOptions {
+	o := portalOptions{group: defaultGroup}
+	for _, f := range opts {
+		f(&o)
+	}
+	return o
+}
 
 // InGroup makes the portal one of group g. Without it the group is "default"
 // with tag 1.
-func InGroup(g PortalGroup) PortalOption { return func(p *PortalGroup) { *p = g } }
+func InGroup(g PortalGroup) PortalOption { return func(o *portalOptions) { o.group = g } }
+
+// Advertise has discovery tell address, "HOST:PORT", in place of the one that is
+// listened on: the portal's address as initiators see it, through a NAT or a load
+// balancer. An IPv6 address stands in brackets; a DNS name is allowed.
+func Advertise(address string) PortalOption {
+	return func(o *portalOptions) { o.more = append(o.more, actors.Advertise(address)) }
+}
+
+// Redirect sends initiators to another address (RFC 7143 §11.13.5).
+type Redirect = actors.Redirect
+
+// RedirectLogins sends every login at the portal that is not for discovery to
+// another address, once the initiator has proved who it is.
+func RedirectLogins(r Redirect) PortalOption {
+	return func(o *portalOptions) { o.more = append(o.more, actors.RedirectLogins(r)) }
+}
 
 // ListenAndServe listens on a TCP address ("ADDR:PORT", ":3260") and serves
 // until ctx ends or Shutdown is called.
@@ -161,16 +191,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, opts ...PortalOption
 // AddPortal is Serve without waiting: the portal is open on return. stop closes
 // it and leaves existing connections alone.
 func (s *Server) AddPortal(ctx context.Context, l net.Listener, opts ...PortalOption) (stop func(), err error) {
-	pg := defaultGroup
-	for _, f := range opts {
-		f(&pg)
-	}
-	g, err := s.group(pg)
+	o := newPortalOptions(opts)
+	g, err := s.group(o.group)
 	if err != nil {
 		l.Close()
 		return nil, err
 	}
-	if stop, err = s.node.Serve(ctx, l, g); err != nil {
+	if stop, err = s.node.Serve(ctx, l, g, o.more...); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("iserd: %w", err)
 	}

@@ -105,6 +105,11 @@ func Alias(text string) TargetOption { return func(o *targetOptions) { o.cfg.Ali
 // AnyInitiator opens the target to everybody who reaches a portal.
 func AnyInitiator() TargetOption { return func(o *targetOptions) { o.open = true } }
 
+// RedirectTo sends every login to the target elsewhere, once the initiator has
+// proved who it is. Sessions that are there go on: ask them to log out and they
+// move.
+func RedirectTo(r Redirect) TargetOption { return func(o *targetOptions) { o.cfg.Redirect = &r } }
+
 // Access applies access options to the target.
 func Access(opts ...AccessOption) TargetOption {
 	return func(o *targetOptions) {

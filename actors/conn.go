@@ -217,6 +217,12 @@ func (a *connActor) Admit(res login.Result) {
 		return
 	}
 	t := a.n.registry.Load().targets[res.Identity.TargetName]
+	if t != nil {
+		if why := a.redirected(t); why != nil {
+			a.ctx.Send(a.ctx.Self(), refused{why})
+			return
+		}
+	}
 	if t == nil || !a.ctx.Send(t.ref, m) {
 		// Through our own mailbox: the answer must not come within Step.
 		a.ctx.Send(a.ctx.Self(), refused{refuse(pdu.LoginTargetRemoved, "the target was removed during the login")})

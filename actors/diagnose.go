@@ -11,6 +11,11 @@ import (
 // refusals always. The peer is told no more than the status.
 func (a *connActor) logRefusal(r *login.Refusal) {
 	id := a.machine.Result().Identity
+	if r.Status.Class() == pdu.ClassRedirection {
+		a.n.logins.redirected(r.Status)
+		a.log.Info("login redirected", "initiator", id.InitiatorName, "target", id.TargetName, "to", r.RedirectAddress)
+		return
+	}
 	rec := LoginRefusal{
 		Initiator: id.InitiatorName, Address: a.peer, Target: id.TargetName, Discovery: id.Discovery,
 		Status: r.Status, Reason: r.Reason, Last: time.Now(),

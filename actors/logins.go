@@ -52,6 +52,13 @@ func (l *loginLog) admitted() {
 	l.count(pdu.LoginSuccess)
 }
 
+// redirected counts a login that was sent elsewhere, which is no refusal.
+func (l *loginLog) redirected(s pdu.LoginStatus) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count(s)
+}
+
 func (l *loginLog) count(s pdu.LoginStatus) {
 	if l.results == nil {
 		l.results = make(map[pdu.LoginStatus]uint64)

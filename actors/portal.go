@@ -14,8 +14,9 @@ import (
 // Serve makes l a portal of group. The node takes l. It returns at once; l is
 // accepting until Shutdown or until the returned function is called, which
 // leaves existing connections alone.
-func (n *Node) Serve(ctx context.Context, l net.Listener, group *PortalGroup) (stop func(), err error) {
-	p := &portal{group: group, listener: l}
+func (n *Node) Serve(ctx context.Context, l net.Listener, group *PortalGroup, opts ...PortalOption) (stop func(), err error) {
+	p := newPortal(group, opts)
+	p.listener = l
 	ref, err := n.spawn(ctx, runtime.Spec{
 		Name: "portal-" + l.Addr().String(), Kind: "portal",
 		New: n.actor(func() runtime.Actor { return &portalActor{n: n, p: p} }),

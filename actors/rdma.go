@@ -15,12 +15,12 @@ import (
 // ServeISER makes addr an iSER portal of group, over the devices of prov that
 // have the address. The node borrows prov until Shutdown. It returns at once, with
 // the address in use; stop ends listening and leaves connections alone.
-func (n *Node) ServeISER(ctx context.Context, prov verbs.Provider, addr netip.AddrPort, group *PortalGroup) (at netip.AddrPort, stop func(), err error) {
+func (n *Node) ServeISER(ctx context.Context, prov verbs.Provider, addr netip.AddrPort, group *PortalGroup, opts ...PortalOption) (at netip.AddrPort, stop func(), err error) {
 	ref, err := n.rdma(ctx, prov)
 	if err != nil {
 		return at, nil, err
 	}
-	p := &portal{group: group}
+	p := newPortal(group, opts)
 	type answer struct {
 		l   *iser.Listener
 		err error

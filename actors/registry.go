@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -69,8 +68,10 @@ func (g *PortalGroup) access() *Access {
 
 // portal is one listening address.
 type portal struct {
-	group    *PortalGroup
-	listener net.Listener
+	group      *PortalGroup
+	listener   net.Listener
+	advertised string    // "HOST:PORT" that initiators are told; "": where it listens
+	redirect   *Redirect // nil: logins are served
 }
 
 // registry is what logins look things up in. It is replaced, never changed.
@@ -180,7 +181,7 @@ func (p *portal) advertise(local net.Addr) string {
 	if !a.IsValid() {
 		host = p.listener.Addr().String()
 	}
-	return host + "," + strconv.Itoa(int(p.group.Tag))
+	return p.targetAddress(host)
 }
 
 // addrPort is the address of a TCP end, invalid for others. IPv4 in IPv6 is

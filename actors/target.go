@@ -29,6 +29,9 @@ type TargetConfig struct {
 	// Initiators, when not empty, are the only ones that may log in, each with
 	// its own view of the LUNs.
 	Initiators map[string]View
+	// Redirect, when set, sends every login elsewhere once it is authenticated.
+	// Sessions that are there go on.
+	Redirect *Redirect
 }
 
 // View is what one initiator sees of a target.

@@ -76,6 +76,24 @@ type Portal struct {
 	// has the address, or in software where none has.
 	Transport string `hcl:"transport,optional" default:"tcp" oneof:"tcp|iser" ref:"RFC 7143 §4.2.8, RFC 7145"`
 
+	// Advertise is the address and port that discovery tells initiators, where it is
+	// not the one that is listened on: behind a NAT or a load balancer. It may be a
+	// DNS name.
+	Advertise string `hcl:"advertise,optional" kind:"host-port" ref:"RFC 7143 §13.8"`
+	// Redirect is where logins at this portal are sent; discovery is answered here.
+	Redirect *Redirect `hcl:"redirect,block"`
+
 	// AddrPort is Address in binary form.
 	AddrPort netip.AddrPort
+}
+
+// Redirect sends logins to another portal, of this daemon or another one, once
+// the initiator has proved who it is.
+type Redirect struct {
+	Source
+	// To is the address and port to log in at. It may be a DNS name.
+	To string `hcl:"to" kind:"host-port" ref:"RFC 7143 §11.13.5"`
+	// Permanent: initiators may remember the new address. Otherwise they ask here
+	// again next time.
+	Permanent bool `hcl:"permanent,optional" default:"false"`
 }

@@ -210,6 +210,10 @@ func checkKind(f field, s string) *problem {
 		if err := checkISCSIName(s); err != nil {
 			return problemf("Invalid iSCSI name", "%q: %v.", s, err)
 		}
+	case "host-port":
+		if err := checkHostPort(s); err != nil {
+			return problemf("Invalid address", "The argument %q is %q: %v.", f.name, s, err)
+		}
 	case "ascii":
 		for _, r := range s {
 			if r < 0x20 || r > 0x7e {

@@ -129,6 +129,7 @@ func (k *checker) portalGroups() {
 		for j := range g.Portals {
 			if p := &g.Portals[j]; k.portal(p) {
 				k.conflict(p, bound)
+				k.portalRedirect(p)
 				bound = append(bound, p)
 			}
 		}

@@ -24,6 +24,7 @@ func (k *checker) targets() {
 		}
 		k.once(names, "target", t.Name, t.At("name"))
 		k.targetGroups(t)
+		k.targetRedirect(t)
 		k.session(&t.Session)
 		for j := range t.LUNs {
 			k.lun(&t.LUNs[j], users)

@@ -165,6 +165,8 @@ type portalKey struct {
 	group string
 	tag   int
 	via   string
+	told  string // the address that is advertised
+	away  string // where logins are sent
 }
 
 func portalsOf(c *Config) map[portalKey]bool {
@@ -172,7 +174,12 @@ func portalsOf(c *Config) map[portalKey]bool {
 	for i := range c.PortalGroups {
 		g := &c.PortalGroups[i]
 		for j := range g.Portals {
-			out[portalKey{g.Portals[j].AddrPort, g.Name, g.Tag, g.Portals[j].Transport}] = true
+			p := &g.Portals[j]
+			k := portalKey{addr: p.AddrPort, group: g.Name, tag: g.Tag, via: p.Transport, told: p.Advertise}
+			if r := p.Redirect; r != nil {
+				k.away = fmt.Sprint(r.To, r.Permanent)
+			}
+			out[k] = true
 		}
 	}
 	return out

@@ -71,6 +71,13 @@ func TestDiff(t *testing.T) {
 			`- portal_group "lan" portal "127.0.0.1:3260"  # connections go on`,
 			`+ portal_group "lan" portal "127.0.0.1:3260"`,
 		}},
+		{"advertised address", `3260" {}`, `3260" { advertise = "san:3260" }`, []string{
+			`- portal_group "lan" portal "127.0.0.1:3260"  # connections go on`,
+			`+ portal_group "lan" portal "127.0.0.1:3260"`,
+		}},
+		{"target redirected", `auth = "a"`, "auth = \"a\"\nredirect { to = \"san:3260\" }", []string{`~ ` + a + `  # sessions that are still admitted go on
+    redirect.to: (none) -> "san:3260"
+    redirect.permanent: (none) -> false`}},
 		{"discovery", "tag = 1", "tag = 1\ndiscovery_auth = \"a\"", []string{`~ portal_group "lan"  # from the next discovery on`}},
 		{"target renamed", "example:a", "example:c", []string{
 			`+ target "iqn.2026-11.com.example:c"`, `- ` + a + `  # its sessions end`,

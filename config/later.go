@@ -23,8 +23,6 @@ func later(place string) (attrs []string, blocks []hcl.BlockHeaderSchema) {
 		return []string{"user"}, nil
 	case "limits":
 		return []string{"commands_per_lun"}, nil
-	case "portal_group":
-		return []string{"redirect"}, nil
 	case "portal":
 		return []string{"device"}, nil
 	case "session":

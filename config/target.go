@@ -19,6 +19,8 @@ type Target struct {
 	Insecure bool `hcl:"insecure,optional" default:"false"`
 	// Session holds the bounds for negotiation.
 	Session Session `hcl:"session,block"`
+	// Redirect is where logins to this target are sent. Sessions that are there go on.
+	Redirect *Redirect `hcl:"redirect,block"`
 	// LUNs of the target.
 	LUNs []LUN `hcl:"lun,block"`
 	// Initiators that may log in, and what they see. Without any, every

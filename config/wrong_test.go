@@ -156,6 +156,14 @@ var wrong = []struct{ name, src, want string }{
 	{"portal: twice", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" {}\nportal ‸\"10.0.0.1:3260\" {}\n}\n" + mem + scratch, "already defined at iserd.hcl:3:8"},
 	{"portal: overlap", "portal_group \"lan\" {\ntag = 1\nportal \"0.0.0.0:3260\" {}\nportal ‸\"10.0.0.1:3260\" {}\n}\n" + mem + scratch, "cannot both be listened on"},
 	{"portal: transport", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" { transport = ‸\"udp\" }\n}\n" + mem + scratch, "one of tcp"},
+	{"portal: advertise without port", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" { advertise = ‸\"192.0.2.1\" }\n}\n" + mem + scratch, `write an address and a port`},
+	{"portal: advertise all", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" { advertise = ‸\"0.0.0.0:3260\" }\n}\n" + mem + scratch, `initiators need one of them`},
+	{"portal: advertise zone", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" { advertise = ‸\"[fe80::1%eth0]:3260\" }\n}\n" + mem + scratch, `means nothing on another host`},
+	{"portal: advertise nonsense", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" { advertise = ‸\"a b:3260\" }\n}\n" + mem + scratch, `neither a numeric address nor a DNS name`},
+	{"portal: advertise port", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" { advertise = ‸\"san:0\" }\n}\n" + mem + scratch, `from 1 to 65535`},
+	{"portal: redirect to itself", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" {\nredirect { to = ‸\"10.0.0.1:3260\" }\n}\n}\n" + mem + scratch, `is this portal`},
+	{"portal: redirect to itself, advertised", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" {\nadvertise = \"san:3260\"\nredirect { to = ‸\"san:3260\" }\n}\n}\n" + mem + scratch, `is this portal`},
+	{"portal: redirect nowhere", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" {\nredirect ‸{\npermanent = true\n}\n}\n}\n" + mem + scratch, `The argument "to" is required`},
 	{"portal: device", "portal_group \"lan\" {\ntag = 1\nportal \"10.0.0.1:3260\" { ‸device = \"mlx5_0\" }\n}\n" + mem + scratch, "Not supported in this version"},
 
 	// Backends.
@@ -211,6 +219,7 @@ var wrong = []struct{ name, src, want string }{
 	{"target: no portal group", withTarget("portal_groups = ‸[]"), "could not be reached"},
 	{"target: which portal group", lan + "portal_group \"wan\" {\ntag = 2\nportal \"127.0.0.2:3260\" {}\n}\n" + mem + "‸" + scratch, `portal_groups = ["lan", "wan"]`},
 	{"target: alias too long", withTarget("alias = ‸\"" + strings.Repeat("x", 256) + "\""), "Too long"},
+	{"target: redirect in a circle", withTarget("redirect { to = ‸\"127.0.0.1:3260\" }"), "is a portal of this target"},
 	{"target: unknown argument", withTarget("‸portal_group = [\"lan\"]"), `Did you mean "portal_groups"?`},
 	{"target: insecure in text", withTarget("\n}\ntarget \"iqn.2026-11.com.example:u\" {\ninsecure = ‸\"yes\""), "is true or false"},
 

@@ -145,7 +145,7 @@ func (d *daemon) offer(ctx context.Context, c *config.Config, g *config.PortalGr
 		l.Close()
 		return err
 	}
-	stop, err := addPortal(ctx, d.server, l, iserd.InGroup(group))
+	stop, err := addPortal(ctx, d.server, l, portalOptions(p, group)...)
 	if err != nil {
 		return err
 	}
@@ -153,6 +153,18 @@ func (d *daemon) offer(ctx context.Context, c *config.Config, g *config.PortalGr
 	defer d.mu.Unlock()
 	d.stops[p.AddrPort] = stop
 	return nil
+}
+
+// portalOptions maps a portal block.
+func portalOptions(p *config.Portal, group iserd.PortalGroup) []iserd.PortalOption {
+	opts := []iserd.PortalOption{iserd.InGroup(group)}
+	if p.Advertise != "" {
+		opts = append(opts, iserd.Advertise(p.Advertise))
+	}
+	if r := p.Redirect; r != nil {
+		opts = append(opts, iserd.RedirectLogins(iserd.Redirect{Address: r.To, Permanent: r.Permanent}))
+	}
+	return opts
 }
 
 func addrPort(l net.Listener) netip.AddrPort {
@@ -268,6 +280,9 @@ func accessOfTarget(c *config.Config, t *config.Target) ([]iserd.TargetOption, e
 		iserd.Alias(t.Alias),
 		iserd.Groups(t.PortalGroups...),
 		iserd.SessionLimits(sessionLimits(&t.Session)),
+	}
+	if r := t.Redirect; r != nil {
+		opts = append(opts, iserd.RedirectTo(iserd.Redirect{Address: r.To, Permanent: r.Permanent}))
 	}
 	if t.Insecure {
 		opts = append(opts, iserd.AnyInitiator())
