@@ -158,6 +158,7 @@ type LUNInfo struct {
 	NAA          uint64
 	InBackend    int // commands in the device server now
 	Reservations scsi.Reservations
+	Ports        scsi.TargetPortGroups
 	Stats        scsi.Stats
 	ActorPath    string
 }
@@ -166,7 +167,8 @@ func lunInfo(l *actors.LUN) LUNInfo {
 	u := l.Config().Unit
 	i := LUNInfo{
 		Number: l.Number(), State: l.State(), ReadOnly: u.ReadOnly, Thin: u.Thin, Vendor: u.Vendor, Product: u.Product,
-		Serial: u.Serial, NAA: u.NAA, Reservations: l.Port().Reservations(), Stats: l.Port().Stats(), ActorPath: l.Path(),
+		Serial: u.Serial, NAA: u.NAA, Reservations: l.Port().Reservations(), Ports: l.Port().TargetPortGroups(),
+		Stats: l.Port().Stats(), ActorPath: l.Path(),
 	}
 	if unit := l.Port().Unit(); unit != nil {
 		i.BlockSize, i.Blocks, i.InBackend = unit.BlockSize(), unit.Capacity(), unit.Inflight()
@@ -200,6 +202,23 @@ func (t *Target) ClearReservations(n uint16) error {
 		}
 	}
 	return wrap(fmt.Errorf("LUN %d of target %s: %w", n, t.Name(), ErrNotFound))
+}
+
+// SetTargetPorts replaces what TargetPorts said of a LUN. Initiators are told
+// what changes for them by unit attentions; their sessions go on.
+func (t *Target) SetTargetPorts(n uint16, g scsi.TargetPortGroups) error {
+	return wrap(t.t.SetTargetPorts(n, &g))
+}
+
+// SetAccessState gives a target port group of a LUN another access state, as an
+// implicit change. Commands that began before it finish.
+func (t *Target) SetAccessState(n, group uint16, s scsi.AccessState) error {
+	return wrap(t.t.SetAccessState(n, group, s))
+}
+
+// SetPreferred says whether a target port group of a LUN is the one to use.
+func (t *Target) SetPreferred(n, group uint16, preferred bool) error {
+	return wrap(t.t.SetPreferred(n, group, preferred))
 }
 
 // Replacement is a configuration of a target that took the place of another.

@@ -168,7 +168,7 @@ func MutualCHAP(user string, secret []byte) AccessOption {
 }
 
 // LUNOption changes a LUN.
-type LUNOption func(*scsi.Config)
+type LUNOption func(*actors.LUNConfig)
 
 // LUN adds a LUN over b, which the server takes and closes in the end. A LUN
 // that fails is restarted over the same b.
@@ -182,26 +182,35 @@ func LUNFrom(n uint16, open luns.Opener, opts ...LUNOption) TargetOption {
 }
 
 // Unit sets everything that SCSI knows of the LUN at once.
-func Unit(c scsi.Config) LUNOption { return func(u *scsi.Config) { *u = c } }
+func Unit(c scsi.Config) LUNOption { return func(u *actors.LUNConfig) { u.Unit = c } }
 
 // Serial is the unit serial number, VPD page 80h. Without it one is made of the
 // names of target and LUN, and stays the same as long as these do.
-func Serial(s string) LUNOption { return func(u *scsi.Config) { u.Serial = s } }
+func Serial(s string) LUNOption { return func(u *actors.LUNConfig) { u.Unit.Serial = s } }
 
 // Thin announces UNMAP; the backend must have it.
-func Thin() LUNOption { return func(u *scsi.Config) { u.Thin = true } }
+func Thin() LUNOption { return func(u *actors.LUNConfig) { u.Unit.Thin = true } }
 
 // ReadOnly refuses all writes.
-func ReadOnly() LUNOption { return func(u *scsi.Config) { u.ReadOnly = true } }
+func ReadOnly() LUNOption { return func(u *actors.LUNConfig) { u.Unit.ReadOnly = true } }
 
 // BlockSize is the logical block length, 512 or 4096 bytes.
-func BlockSize(n int) LUNOption { return func(u *scsi.Config) { u.BlockSize = n } }
+func BlockSize(n int) LUNOption { return func(u *actors.LUNConfig) { u.Unit.BlockSize = n } }
+
+// TargetPorts says through which target ports initiators reach the LUN, and in
+// which access states they are: asymmetric access (ALUA). A target port is a
+// portal group of the target; its relative identifier is the group's tag. What
+// is not given here is active/optimized, and unknown to ALL_TG_PT of persistent
+// reservations.
+func TargetPorts(g scsi.TargetPortGroups) LUNOption {
+	return func(u *actors.LUNConfig) { u.Ports = &g }
+}
 
 func lunConfig(n uint16, open luns.Opener, opts []LUNOption) actors.LUNConfig {
 	c := actors.LUNConfig{Number: n, Open: open}
 	c.Unit = scsi.Config{Vendor: "ISERD", Product: "VIRTUAL-DISK", Revision: "0001", WriteCache: true}
 	for _, f := range opts {
-		f(&c.Unit)
+		f(&c)
 	}
 	return c
 }

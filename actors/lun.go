@@ -26,6 +26,9 @@ type LUNConfig struct {
 	// with the LUN, and not between its incarnations.
 	Kept bool
 	Unit scsi.Config
+	// Ports is how the LUN is accessed through the target ports of its target;
+	// nil knows nothing of them.
+	Ports *scsi.TargetPortGroups
 }
 
 // LUN is a running logical unit.
@@ -63,6 +66,10 @@ func (t *Target) AttachLUN(ctx context.Context, cfg LUNConfig) (*LUN, error) {
 		return nil, fmt.Errorf("LUN %s: %w", l.name, err)
 	}
 	l.ref = ref
+	if err := l.setTargetPorts(cfg.Ports); err != nil {
+		t.n.sys.Stop(ref)
+		return nil, errors.Join(fmt.Errorf("LUN %d of %s: %w", cfg.Number, t.name, err), t.n.gone(context.WithoutCancel(ctx), ref))
+	}
 	l.port.Fault = func(value any, stack []byte) {
 		t.n.sys.Send(ref, fault{value: value, stack: string(stack)})
 	}
@@ -79,9 +86,9 @@ func (t *Target) AttachLUN(ctx context.Context, cfg LUNConfig) (*LUN, error) {
 // DetachLUN takes a LUN away and closes its backend. Initiators see LOGICAL
 // UNIT NOT SUPPORTED from now on.
 func (t *Target) DetachLUN(ctx context.Context, number uint16) error {
-	l := (*t.luns.Load())[number]
-	if l == nil {
-		return fmt.Errorf("LUN %d of target %s: %w", number, t.name, ErrNotFound)
+	l, err := t.lun(number)
+	if err != nil {
+		return err
 	}
 	l.port.SetClosed(scsi.ClosedGone)
 	t.changeLUNs(func(m map[uint16]*LUN) { delete(m, number) })
@@ -105,9 +112,9 @@ func (t *Target) ParkLUN(ctx context.Context, number uint16, offline bool) error
 }
 
 func (t *Target) askLUN(ctx context.Context, number uint16, build func(reply func(error)) any) error {
-	l := (*t.luns.Load())[number]
-	if l == nil {
-		return fmt.Errorf("LUN %d of target %s: %w", number, t.name, ErrNotFound)
+	l, err := t.lun(number)
+	if err != nil {
+		return err
 	}
 	err, callErr := runtime.Call(ctx, t.n.sys, l.ref, build)
 	return errors.Join(err, callErr)
@@ -188,6 +195,8 @@ func (a *lunActor) Receive(ctx runtime.Context, msg any) {
 		m.reply(a.resize(m.size))
 	case parkLUN:
 		m.reply(a.park(ctx, m.offline))
+	case accessChanged:
+		m.log(ctx)
 	case runtime.Stopping:
 		if err := a.close(ctx, true); err != nil {
 			ctx.Log().Error("backend did not close", "reason", err)

@@ -226,6 +226,11 @@ func (c *Client) ClearReservations(ctx context.Context, target string, lun uint1
 	return c.do(ctx, http.MethodDelete, lunPath(target, lun)+"/reservations", nil, nil)
 }
 
+// SetALUA changes how a portal group leads to a LUN.
+func (c *Client) SetALUA(ctx context.Context, target string, lun uint16, group string, change *ALUAChange) error {
+	return c.do(ctx, http.MethodPost, lunPath(target, lun)+"/alua/"+url.PathEscape(group), change, nil)
+}
+
 // Logout ends a session.
 func (c *Client) Logout(ctx context.Context, tsih uint16, force bool) error {
 	return c.do(ctx, http.MethodDelete, fmt.Sprintf("/v1/sessions/%d?force=%v", tsih, force), nil, nil)

@@ -35,6 +35,7 @@ type Daemon interface {
 	SetTargetOffline(ctx context.Context, target string, offline bool) error
 	SetLUNOffline(ctx context.Context, target string, lun uint16, offline bool) error
 	ClearReservations(ctx context.Context, target string, lun uint16) error
+	SetALUA(ctx context.Context, target string, lun uint16, group string, change *ALUAChange) error
 	Logout(ctx context.Context, tsih uint16, force bool) error
 	ActorDo(ctx context.Context, path, what string) error // restart, stop, crash
 
@@ -189,6 +190,13 @@ func (s *server) changing() {
 	})
 	onLUN("DELETE /v1/targets/{target}/luns/{lun}/reservations", func(ctx context.Context, _ *http.Request, t string, n uint16) error {
 		return s.d.ClearReservations(ctx, t, n)
+	})
+	onLUN("POST /v1/targets/{target}/luns/{lun}/alua/{group}", func(ctx context.Context, r *http.Request, t string, n uint16) error {
+		var body ALUAChange
+		if err := decode(r, &body); err != nil {
+			return err
+		}
+		return s.d.SetALUA(ctx, t, n, r.PathValue("group"), &body)
 	})
 	s.do("DELETE /v1/sessions/{tsih}", func(r *http.Request) error {
 		n, err := number(r, "tsih")

@@ -61,6 +61,7 @@ type LUN struct {
 	Serial       string        `json:"serial"`
 	NAA          string        `json:"naa"`
 	Reservations *Reservations `json:"reservations,omitempty"`
+	ALUA         *ALUA         `json:"alua,omitempty"`
 	Stats        Stats         `json:"stats"`
 	Actor        string        `json:"actor"`
 }
@@ -72,6 +73,27 @@ type Reservations struct {
 	Lost       bool         `json:"lost,omitempty"`
 	Registered []Registrant `json:"registered"`
 	Reserved   string       `json:"reserved,omitempty"` // initiator with an SPC-2 reservation
+}
+
+// ALUA is asymmetric access to a LUN.
+type ALUA struct {
+	Explicit bool        `json:"explicit"` // initiators may set states as well
+	Groups   []ALUAGroup `json:"groups"`
+}
+
+// ALUAGroup is how a portal group, as a target port group, leads to a LUN.
+type ALUAGroup struct {
+	PortalGroup string `json:"portal_group"`
+	ID          uint16 `json:"id"` // the portal group's tag
+	State       string `json:"state"`
+	Preferred   bool   `json:"preferred"`
+	SetBy       string `json:"set_by"` // configured, initiator or target
+}
+
+// ALUAChange asks for another access state or preference; what is left out stays.
+type ALUAChange struct {
+	State     string `json:"state,omitempty"`
+	Preferred *bool  `json:"preferred,omitempty"`
 }
 
 // Registrant is one registered I_T nexus.
@@ -192,6 +214,7 @@ type Detail struct {
 // Plan is what a reload would do or has done.
 type Plan struct {
 	Changes     []Change     `json:"changes"`
+	Drift       []Change     `json:"drift"`       // what is not as configured, by commands and initiators; a reload leaves it
 	Diagnostics []Diagnostic `json:"diagnostics"` // warnings, and errors when it is invalid
 }
 

@@ -26,8 +26,10 @@ func (k *checker) targets() {
 		k.targetGroups(t)
 		k.targetRedirect(t)
 		k.session(&t.Session)
+		k.alua(t, t.ALUA)
 		for j := range t.LUNs {
 			k.lun(&t.LUNs[j], users)
+			k.alua(t, t.LUNs[j].ALUA)
 		}
 		k.lunNumbers(t)
 		k.initiators(t)

@@ -22,18 +22,20 @@ const (
 	RemoveLUN              // initiators are told
 	ReplaceLUN             // taken away and added: its initiators see it go
 	ResizeLUN              // grows; initiators are told
+	ChangeALUA             // asymmetric access to a LUN; initiators are told
 	AddPortal              // begins to listen
 	RemovePortal           // stops listening; connections go on
 	ChangeDiscovery        // who may discover through a portal group
 	ChangeLog              // levels
 	Restart                // in force after a restart of the daemon only
+	Drift                  // no change of the configuration: what runs is not as configured
 )
 
 // String returns a short description.
 func (a Action) String() string {
 	names := [...]string{
-		"", "add target", "remove target", "change target", "add LUN", "remove LUN", "replace LUN", "resize LUN",
-		"add portal", "remove portal", "change discovery", "change log", "needs a restart",
+		"", "add target", "remove target", "change target", "add LUN", "remove LUN", "replace LUN", "resize LUN", "change ALUA",
+		"add portal", "remove portal", "change discovery", "change log", "needs a restart", "drift",
 	}
 	if int(a) < len(names) && a > 0 {
 		return names[a]
@@ -50,6 +52,8 @@ func (a Action) sign() byte {
 		return '-'
 	case Restart:
 		return '!'
+	case Drift:
+		return '='
 	default:
 		return '~'
 	}
@@ -64,12 +68,14 @@ type Detail struct {
 
 // Change is one step from a configuration to another.
 type Change struct {
-	Action  Action
-	Target  string         // of actions on targets and LUNs
-	LUN     uint16         // of actions on LUNs
-	Portal  netip.AddrPort // of actions on portals
-	Group   string         // portal group of actions on portals and discovery
-	Details []Detail
+	Action Action
+	Target string // of actions on targets and LUNs
+	LUN    uint16 // of actions on LUNs
+	// OfTarget: drift of the target itself, not of a LUN.
+	OfTarget bool
+	Portal   netip.AddrPort // of actions on portals
+	Group    string         // portal group of actions on portals and discovery
+	Details  []Detail
 }
 
 // Object names what changes, such as `target "iqn…" lun "0"`.
@@ -77,7 +83,7 @@ func (c *Change) Object() string {
 	switch c.Action {
 	case AddTarget, RemoveTarget, ChangeTarget:
 		return fmt.Sprintf("target %q", c.Target)
-	case AddLUN, RemoveLUN, ReplaceLUN, ResizeLUN:
+	case AddLUN, RemoveLUN, ReplaceLUN, ResizeLUN, ChangeALUA:
 		return fmt.Sprintf("target %q lun \"%d\"", c.Target, c.LUN)
 	case AddPortal, RemovePortal:
 		return fmt.Sprintf("portal_group %q portal \"%s\"", c.Group, c.Portal)
@@ -85,8 +91,22 @@ func (c *Change) Object() string {
 		return fmt.Sprintf("portal_group %q", c.Group)
 	case ChangeLog:
 		return "log"
+	case Drift:
+		return c.drifted()
 	default:
 		return "settings"
+	}
+}
+
+// drifted names what has drifted: a LUN, a target or the log.
+func (c *Change) drifted() string {
+	switch {
+	case c.Target == "":
+		return "log"
+	case c.OfTarget:
+		return fmt.Sprintf("target %q", c.Target)
+	default:
+		return fmt.Sprintf("target %q lun \"%d\"", c.Target, c.LUN)
 	}
 }
 
@@ -99,9 +119,7 @@ func (c *Change) Effect() string {
 		return "sessions that are still admitted go on"
 	case ReplaceLUN:
 		return "taken away and added again; other LUNs and sessions go on"
-	case ResizeLUN:
-		return "sessions go on and are told"
-	case AddLUN, RemoveLUN:
+	case AddLUN, RemoveLUN, ResizeLUN, ChangeALUA:
 		return "sessions go on and are told"
 	case RemovePortal:
 		return "connections go on"
@@ -109,6 +127,8 @@ func (c *Change) Effect() string {
 		return "from the next discovery on"
 	case Restart:
 		return "in force after a restart only"
+	case Drift:
+		return "not as configured, until it is changed back or the daemon is restarted"
 	default:
 		return ""
 	}
@@ -148,7 +168,7 @@ func Diff(old, now *Config) []Change {
 // order: what is new comes before what goes, so that most of what can fail has
 // happened before anything is given up.
 var order = map[Action]uint8{
-	AddTarget: 2, AddLUN: 2, ChangeTarget: 4, ChangeDiscovery: 4, ReplaceLUN: 5, RemoveLUN: 6,
+	AddTarget: 2, AddLUN: 2, ChangeTarget: 4, ChangeDiscovery: 4, ChangeALUA: 4, ReplaceLUN: 5, RemoveLUN: 6,
 	RemoveTarget: 6, RemovePortal: 7, AddPortal: 8, ResizeLUN: 9, ChangeLog: 10, Restart: 11,
 }
 
@@ -259,7 +279,7 @@ func compare(old, now []argument) (out []Detail) {
 			out = append(out, Detail{a.name, a.value, ""})
 		}
 	}
-	return slices.DeleteFunc(out, func(x Detail) bool { return x.Old == x.New && !strings.HasSuffix(x.Name, "\"") })
+	return slices.DeleteFunc(out, func(x Detail) bool { return x.Old == x.New })
 }
 
 func (d *differ) targets() {
@@ -286,7 +306,7 @@ func (d *differ) targets() {
 
 func (d *differ) target(was, t *Target) {
 	list := func(c *Config, t *Target) []argument {
-		return append(arguments("", reflect.ValueOf(t).Elem(), "lun", "auth"), authArguments("auth", c, t.Auth)...)
+		return append(arguments("", reflect.ValueOf(t).Elem(), "lun", "auth", "alua"), authArguments("auth", c, t.Auth)...)
 	}
 	details := compare(list(d.old, was), list(d.now, t))
 	details = append(details, secretDetails(d.old.Auth(was.Auth), d.now.Auth(t.Auth))...)
@@ -305,16 +325,16 @@ func (d *differ) target(was, t *Target) {
 			d.add(Change{Action: AddLUN, Target: t.Name, LUN: l.Number})
 			continue
 		}
-		d.lun(t.Name, old, l)
+		d.lun(was, t, old, l)
 	}
 	for _, n := range slices.Sorted(maps.Keys(before)) {
 		d.add(Change{Action: RemoveLUN, Target: t.Name, LUN: n})
 	}
 }
 
-func (d *differ) lun(target string, was, l *LUN) {
+func (d *differ) lun(wasOf, of *Target, was, l *LUN) {
 	list := func(c *Config, l *LUN) []argument {
-		out := arguments("", reflect.ValueOf(l).Elem())
+		out := arguments("", reflect.ValueOf(l).Elem(), "alua")
 		if b := c.Backend(l.Backend); b != nil {
 			out = append(out, arguments("backend.", reflect.ValueOf(b).Elem())...)
 		}
@@ -322,6 +342,9 @@ func (d *differ) lun(target string, was, l *LUN) {
 	}
 	details := compare(list(d.old, was), list(d.now, l))
 	if len(details) == 0 {
+		if details := compare(aluaArguments(d.old, wasOf, was), aluaArguments(d.now, of, l)); len(details) > 0 {
+			d.add(Change{Action: ChangeALUA, Target: of.Name, LUN: l.Number, Details: details})
+		}
 		return
 	}
 	action := ReplaceLUN
@@ -329,7 +352,22 @@ func (d *differ) lun(target string, was, l *LUN) {
 		b.Size() > d.old.Backend(was.Backend).Size() && (b.Kind == BackendFile || b.Kind == BackendMemory) {
 		action = ResizeLUN
 	}
-	d.add(Change{Action: action, Target: target, LUN: l.Number, Details: details})
+	d.add(Change{Action: action, Target: of.Name, LUN: l.Number, Details: details})
+}
+
+// aluaArguments lists what asymmetric access to a LUN depends on.
+func aluaArguments(c *Config, t *Target, l *LUN) []argument {
+	a := t.ALUAOf(l)
+	if a == nil {
+		return nil
+	}
+	out := blockArguments("alua", reflect.ValueOf(a))
+	for _, name := range t.PortalGroups {
+		if g := c.PortalGroup(name); g != nil {
+			out = append(out, argument{fmt.Sprintf("portal_group %q.tag", name), strconv.Itoa(g.Tag)})
+		}
+	}
+	return out
 }
 
 // settings finds what is not of a target or a portal.

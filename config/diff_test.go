@@ -91,6 +91,15 @@ func TestDiff(t *testing.T) {
 			`+ ` + a + ` lun "1"  # sessions go on and are told`,
 			`- ` + a + ` lun "0"  # sessions go on and are told`,
 		}},
+		{"alua", "lun \"0\" { backend = backend.memory.m }", "alua {\ngroup \"lan\" { preferred = true }\n}\nlun \"0\" { backend = backend.memory.m }", []string{
+			`~ ` + a + ` lun "0"  # sessions go on and are told
+    alua: (none) -> { … }
+    alua.explicit: (none) -> false
+    alua.group "lan": (none) -> { … }
+    alua.group "lan".state: (none) -> "active/optimized"
+    alua.group "lan".preferred: (none) -> true
+    portal_group "lan".tag: (none) -> 1`,
+		}},
 		{"initiator", `luns = { "0" = "0" }`, `luns = { "1" = "0" }`, []string{`~ ` + b}},
 		{"log level", `level = "info"`, `level = "debug"`, []string{"~ log\n    log.level: \"info\" -> \"debug\""}},
 		{"restart", `log {`, "limits { sessions = 5 }\nlog {", []string{"! settings  # in force after a restart only\n    limits.sessions: 1024 -> 5"}},
@@ -163,5 +172,38 @@ func TestPrintGiven(t *testing.T) {
 	}
 	if l := got.Targets[0].LUNs[0]; l.Number != 3 || l.BlockSize != 512 || !l.WriteCache {
 		t.Errorf("%+v", l)
+	}
+}
+
+// TestALUAOf: a LUN's own block takes the place of its target's.
+func TestALUAOf(t *testing.T) {
+	text := strings.Replace(base, "auth = \"a\"\n  lun \"0\" {", `auth = "a"
+  alua {
+    group "lan" { state = "standby" }
+  }
+  lun "1" {
+    backend = backend.memory.o
+    alua {
+      explicit = true
+      group "lan" { preferred = true }
+    }
+  }
+  lun "0" {`, 1)
+	c := parsed(t, text+"\nbackend \"memory\" \"o\" { size = \"1MiB\" }")
+	a := &c.Targets[0]
+	own, general := a.ALUAOf(&a.LUNs[0]), a.ALUAOf(&a.LUNs[1])
+	if g := own.Group("lan"); !own.Explicit || g.State != config.StateOptimized || !g.Preferred {
+		t.Errorf("LUN 1: %+v", own)
+	}
+	if g := general.Group("lan"); general.Explicit || g.State != config.StateStandby || g.Preferred {
+		t.Errorf("LUN 0: %+v", general)
+	}
+	if b := &c.Targets[1]; b.ALUAOf(&b.LUNs[0]) != nil {
+		t.Error("ALUA of another target")
+	}
+	// Only the LUN without a block of its own follows the target's.
+	now := parsed(t, strings.Replace(text, "\"standby\"", "\"unavailable\"", 1)+"\nbackend \"memory\" \"o\" { size = \"1MiB\" }")
+	if got := config.Diff(c, now); len(got) != 1 || got[0].Action != config.ChangeALUA || got[0].LUN != 0 {
+		t.Errorf("changes:\n%s", lines(got))
 	}
 }

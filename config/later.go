@@ -28,7 +28,7 @@ func later(place string) (attrs []string, blocks []hcl.BlockHeaderSchema) {
 	case "session":
 		return []string{"data_pdu_in_order", "data_sequence_in_order", "task_reporting"}, nil
 	case "lun":
-		return []string{"shared"}, named("alua")
+		return []string{"shared"}, nil
 	default:
 		return nil, nil
 	}

@@ -207,7 +207,7 @@ func blockArguments(name string, f reflect.Value) (out []argument) {
 				fmt.Fprintf(&at, " %q", b.Field(i).String())
 			}
 		}
-		out = append(out, argument{at.String(), ""})
+		out = append(out, argument{at.String(), "{ … }"})
 		out = append(out, arguments(at.String()+".", b)...)
 	}
 	switch {

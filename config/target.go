@@ -17,6 +17,8 @@ type Target struct {
 	// Insecure: admit everybody. A target without access control is refused
 	// unless this says so.
 	Insecure bool `hcl:"insecure,optional" default:"false"`
+	// ALUA is asymmetric access to those LUNs that have no block of their own.
+	ALUA *ALUA `hcl:"alua,block"`
 	// Session holds the bounds for negotiation.
 	Session Session `hcl:"session,block"`
 	// Redirect is where logins to this target are sent. Sessions that are there go on.
@@ -87,6 +89,8 @@ type LUN struct {
 	// WriteCache: report a volatile cache (WCE). With false every write is durable
 	// before it is answered.
 	WriteCache bool `hcl:"write_cache,optional" default:"true" ref:"SBC-4 6.5.6"`
+	// ALUA is asymmetric access to this logical unit, in place of the target's.
+	ALUA *ALUA `hcl:"alua,block"`
 	// Filters between the logical unit and its backend; the first is the
 	// outermost.
 	Filters []Filter `hcl:"filter,block"`

@@ -136,7 +136,9 @@ func (a *admin) Targets(ctx context.Context) ([]api.Target, error) {
 			x.Origin = "api"
 		}
 		for k := range i.LUNs {
-			x.LUNs = append(x.LUNs, lunJSON(&i.LUNs[k], lunOf(targetOf(c, i.Name), i.LUNs[k].Number)))
+			l := lunJSON(&i.LUNs[k], lunOf(targetOf(c, i.Name), i.LUNs[k].Number))
+			l.ALUA = aluaJSON(c, &i.LUNs[k].Ports)
+			x.LUNs = append(x.LUNs, l)
 		}
 		out = append(out, x)
 	}
@@ -399,7 +401,9 @@ func (a *admin) ConfigText(context.Context) ([]byte, error) {
 
 func (a *admin) Plan(context.Context) (*api.Plan, error) {
 	changes, diags, err := a.plan()
-	return planJSON(changes, diags), kindOf(err)
+	p := planJSON(changes, diags)
+	p.Drift = changesJSON(a.drift())
+	return p, kindOf(err)
 }
 
 func (a *admin) Reload(ctx context.Context) (*api.Plan, error) {
@@ -409,19 +413,24 @@ func (a *admin) Reload(ctx context.Context) (*api.Plan, error) {
 }
 
 func planJSON(changes []config.Change, diags config.Diagnostics) *api.Plan {
-	p := &api.Plan{Changes: []api.Change{}, Diagnostics: []api.Diagnostic{}}
+	p := &api.Plan{Changes: changesJSON(changes), Drift: []api.Change{}, Diagnostics: []api.Diagnostic{}}
+	for _, d := range diags.Entries() {
+		p.Diagnostics = append(p.Diagnostics, api.Diagnostic(d))
+	}
+	return p
+}
+
+func changesJSON(changes []config.Change) []api.Change {
+	out := []api.Change{}
 	for i := range changes {
 		c := &changes[i]
 		x := api.Change{Action: c.Action.String(), Object: c.Object(), Effect: c.Effect(), Text: c.String(), Details: []api.Detail{}}
 		for _, d := range c.Details {
 			x.Details = append(x.Details, api.Detail(d))
 		}
-		p.Changes = append(p.Changes, x)
+		out = append(out, x)
 	}
-	for _, d := range diags.Entries() {
-		p.Diagnostics = append(p.Diagnostics, api.Diagnostic(d))
-	}
-	return p
+	return out
 }
 
 // number is a LUN as a label.

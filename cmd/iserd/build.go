@@ -265,11 +265,11 @@ func targetOptions(c *config.Config, t *config.Target, st *stores, log hclog.Log
 		return nil, err
 	}
 	for i := range t.LUNs {
-		open, unit, err := lunParts(c, t.Name, &t.LUNs[i], st, log)
+		open, lun, err := lunParts(c, t, &t.LUNs[i], st, log)
 		if err != nil {
 			return nil, err
 		}
-		opts = append(opts, iserd.LUNFrom(t.LUNs[i].Number, open, iserd.Unit(unit)))
+		opts = append(opts, iserd.LUNFrom(t.LUNs[i].Number, open, lun...))
 	}
 	return opts, nil
 }
@@ -299,18 +299,28 @@ func accessOfTarget(c *config.Config, t *config.Target) ([]iserd.TargetOption, e
 	return opts, nil
 }
 
-// lunParts maps a lun block.
-func lunParts(c *config.Config, target string, l *config.LUN, st *stores, log hclog.Logger) (luns.Opener, scsi.Config, error) {
+// lunParts maps a lun block of t.
+func lunParts(c *config.Config, t *config.Target, l *config.LUN, st *stores, log hclog.Logger) (luns.Opener, []iserd.LUNOption, error) {
+	wrong := func(err error) (luns.Opener, []iserd.LUNOption, error) {
+		return nil, nil, fmt.Errorf("target %s, LUN %d: %w", t.Name, l.Number, err)
+	}
 	open, err := st.opener(c.Backend(l.Backend))
 	if err != nil {
-		return nil, scsi.Config{}, fmt.Errorf("target %s, LUN %d: %w", target, l.Number, err)
+		return wrong(err)
 	}
-	open, err = filtered(open, l.Filters, log.Named("lun").With("target", target, "lun", l.Number))
+	open, err = filtered(open, l.Filters, log.Named("lun").With("target", t.Name, "lun", l.Number))
 	if err != nil {
-		return nil, scsi.Config{}, fmt.Errorf("target %s, LUN %d: %w", target, l.Number, err)
+		return wrong(err)
 	}
 	unit, err := unitConfig(l)
-	return open, unit, err
+	if err != nil {
+		return wrong(err)
+	}
+	ports, err := targetPorts(c, t, l)
+	if err != nil {
+		return wrong(err)
+	}
+	return open, []iserd.LUNOption{iserd.Unit(unit), iserd.TargetPorts(ports)}, nil
 }
 
 // view maps an initiator block. The configuration names LUNs as the initiator

@@ -28,7 +28,13 @@ func newConfig() *cobra.Command {
 			return err
 		}),
 	}), c.flags(&cobra.Command{
-		Use: "diff", Short: "Show what a reload would change", Args: cobra.NoArgs,
+		Use: "diff", Short: "Show what a reload would change, and what is not as configured", Args: cobra.NoArgs,
+		Long: `Diff compares the configuration files with what is in force: + is added, - is
+removed, ~ changes, ! waits for a restart of the daemon.
+
+Lines that begin with = are not about the files: something was changed while the
+daemon runs, by a command or by an initiator, and is not as configured. A reload
+leaves it alone, a restart of the daemon ends it.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
 			p, err := cl.Plan(ctx)
 			if err != nil {
@@ -70,6 +76,9 @@ func planText(w io.Writer, p *api.Plan) {
 	}
 	for i := range p.Changes {
 		fmt.Fprintln(w, p.Changes[i].Text)
+	}
+	for i := range p.Drift {
+		fmt.Fprintln(w, p.Drift[i].Text)
 	}
 }
 

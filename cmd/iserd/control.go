@@ -111,6 +111,10 @@ func (c *control) applyLocked(ctx context.Context, next *config.Config) ([]confi
 		t.rollback()
 		return changes, err
 	}
+	if err := t.targetPorts(); err != nil {
+		t.rollback()
+		return changes, err
+	}
 	for _, f := range t.settle {
 		f()
 	}
@@ -286,12 +290,12 @@ func (t *transition) attach(ctx context.Context, from *config.Config, c *config.
 	if err != nil {
 		return err
 	}
-	l := lunOf(targetOf(from, c.Target), c.LUN)
-	open, unit, err := lunParts(from, c.Target, l, t.d.stores, t.log)
+	of := targetOf(from, c.Target)
+	open, opts, err := lunParts(from, of, lunOf(of, c.LUN), t.d.stores, t.log)
 	if err != nil {
 		return err
 	}
-	return storeError(tg.AttachLUNFrom(ctx, c.LUN, open, iserd.Unit(unit)))
+	return storeError(tg.AttachLUNFrom(ctx, c.LUN, open, opts...))
 }
 
 func (t *transition) detach(ctx context.Context, c *config.Change) error {

@@ -290,6 +290,10 @@ func lunText(w io.Writer, target string, l *api.LUN) {
 		rows = append(rows, []string{strings.ToLower(key), fmt.Sprint(l.Stats.Errors[key])})
 	}
 	table(w, rows)
+	if l.ALUA != nil {
+		fmt.Fprintln(w)
+		aluaText(w, []lunALUA{{target, l.Number, *l.ALUA}})
+	}
 	if l.Reservations != nil {
 		fmt.Fprintln(w)
 		reservationsText(w, l.Reservations)

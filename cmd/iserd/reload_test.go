@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -39,7 +40,7 @@ func newRig(t *testing.T, text string) *rig {
 		t.Fatal(diags.Error())
 	}
 	host.seal()
-	log, closer, err := newLogger(config.Log{Level: "off"}, os.Stderr)
+	log, closer, err := newLogger(config.Log{Level: c.Log.Level, Levels: c.Log.Levels}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

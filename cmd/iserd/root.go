@@ -54,7 +54,7 @@ Try it:
 		PersistentPreRun:  func(*cobra.Command, []string) { *started = true },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newServe(), newStatus(), newLs(), newTop(), newTarget(), newLUN(), newSession(), newPR(), newActors(), newLogins(), newEvents(),
+	root.AddCommand(newServe(), newStatus(), newLs(), newTop(), newTarget(), newLUN(), newSession(), newPR(), newALUA(), newActors(), newLogins(), newEvents(),
 		newConfig(), newPlan(), newLog(), newDebug(), newCheck(), newVersion(), newRDMA(), bench.NewCommand(), newMan())
 	return root
 }

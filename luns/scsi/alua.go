@@ -53,6 +53,16 @@ func (s AccessState) String() string {
 	}
 }
 
+// ParseAccessState reads what String returns.
+func ParseAccessState(name string) (AccessState, error) {
+	for s := AccessActiveOptimized; s <= AccessTransitioning; s++ {
+		if s.valid() && s.String() == name {
+			return s, nil
+		}
+	}
+	return 0, fmt.Errorf("scsi: %q is no access state: write active/optimized, active/non-optimized, standby, unavailable, offline or transitioning", name)
+}
+
 func (s AccessState) valid() bool { return s <= AccessLBADependent || s >= AccessOffline && s <= 0xF }
 
 // settable: SET TARGET PORT GROUPS may ask for it, SPC-5 table 333.
@@ -92,6 +102,24 @@ type TargetPortGroup struct {
 	Ports     []uint16 // relative target port identifiers, none of them 0
 	State     AccessState
 	Preferred bool // PREF
+	// Cause is who changed State last. SetTargetPortGroups sets it.
+	Cause AccessCause
+}
+
+// AccessCause is who gave a target port group its access state: the STATUS CODE
+// of its descriptor, SPC-5 table 238.
+type AccessCause uint8
+
+// The causes.
+const (
+	AccessAsConfigured AccessCause = 0 // no status
+	AccessExplicit     AccessCause = 1 // an initiator, by SET TARGET PORT GROUPS
+	AccessImplicit     AccessCause = 2 // the target
+)
+
+// String returns one word.
+func (c AccessCause) String() string {
+	return [...]string{"configured", "initiator", "target", "unknown"}[min(c, 3)]
 }
 
 // AccessChange is a new state of a target port group.
@@ -111,24 +139,14 @@ type TargetPortGroups struct {
 	// neither, the groups are only for ALL_TG_PT.
 	Implicit, Explicit bool
 
-	// Set performs what SET TARGET PORT GROUPS asks for, before the states
-	// change; its error fails the command. It runs on a worker and may block.
-	// nil agrees to everything.
-	Set func([]AccessChange) error
+	// Set performs what an initiator asks for by SET TARGET PORT GROUPS, before
+	// the states change; its error fails the command. It runs on a worker and
+	// may block. nil agrees to everything.
+	Set func(by *ITNexus, changes []AccessChange) error
 }
-
-// Status codes of a target port group descriptor, SPC-5 table 238.
-const (
-	accessUnchanged = 0
-	accessExplicit  = 1
-	accessImplicit  = 2
-)
 
 // portGroups is the state of a Port. It is replaced as a whole.
-type portGroups struct {
-	TargetPortGroups
-	status []byte // of each group, how it got its state
-}
+type portGroups struct{ TargetPortGroups }
 
 const (
 	capAccess    caps = 1 << 7 // REPORT TARGET PORT GROUPS
@@ -164,16 +182,19 @@ func (c *Command) caps() caps {
 }
 
 // SetTargetPortGroups says how the logical unit is accessed through its target
-// ports. It takes t. Nexuses whose state changes by it, and with it what
-// commands they may send, get ASYMMETRIC ACCESS STATE CHANGED; all get INQUIRY
-// DATA HAS CHANGED if Implicit or Explicit do. nil ends it all.
+// ports. It takes t. Nexuses whose group has another state or preference by it
+// get ASYMMETRIC ACCESS STATE CHANGED; all get INQUIRY DATA HAS CHANGED if
+// Implicit or Explicit do. nil ends it all.
 func (p *Port) SetTargetPortGroups(t *TargetPortGroups) error {
 	var next *portGroups
 	if t != nil {
 		if err := t.check(); err != nil {
 			return err
 		}
-		next = &portGroups{*t, make([]byte, len(t.Groups))}
+		next = &portGroups{*t}
+		for i := range next.Groups {
+			next.Groups[i].Cause = AccessAsConfigured
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,8 +202,7 @@ func (p *Port) SetTargetPortGroups(t *TargetPortGroups) error {
 	p.access = next
 	p.accessCaps.Store(uint32(next.caps()))
 	for n := range p.nexuses {
-		before, after := old.stateOf(n.itn), next.stateOf(n.itn)
-		if before != after {
+		if old.stateOf(n.itn) != next.stateOf(n.itn) || old.caps()&capAccess != 0 && old.preferred(n.itn) != next.preferred(n.itn) {
 			n.Attention(AttentionAccessStateChanged)
 		}
 		if old.caps() != next.caps() {
@@ -226,21 +246,44 @@ func (p *Port) SetAccessState(group uint16, s AccessState) error {
 	if p.access.group(group) == nil {
 		return fmt.Errorf("scsi: no target port group %d", group)
 	}
-	p.changeAccess([]AccessChange{{group, s}}, accessImplicit, nil)
+	p.changeAccess([]AccessChange{{group, s}}, AccessImplicit, nil)
+	return nil
+}
+
+// SetPreferred says whether a target port group is the one to use, PREF of its
+// descriptor. All nexuses get ASYMMETRIC ACCESS STATE CHANGED: no other unit
+// attention condition makes them look.
+func (p *Port) SetPreferred(group uint16, preferred bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.access.group(group)
+	switch {
+	case g == nil:
+		return fmt.Errorf("scsi: no target port group %d", group)
+	case g.Preferred == preferred:
+		return nil
+	}
+	next := *p.access
+	next.Groups = slices.Clone(next.Groups)
+	next.group(group).Preferred = preferred
+	p.access = &next
+	for n := range p.nexuses {
+		n.Attention(AttentionAccessStateChanged)
+	}
 	return nil
 }
 
 // changeAccess sets states of groups that exist; the caller holds mu.
-func (p *Port) changeAccess(changes []AccessChange, how byte, by *Nexus) {
+func (p *Port) changeAccess(changes []AccessChange, cause AccessCause, by *Nexus) {
 	next := *p.access
-	next.Groups, next.status = slices.Clone(next.Groups), slices.Clone(next.status)
+	next.Groups = slices.Clone(next.Groups)
 	changed := false
 	for _, x := range changes {
 		i := slices.IndexFunc(next.Groups, func(g TargetPortGroup) bool { return g.ID == x.Group })
 		if next.Groups[i].State != x.State {
 			changed = true
 			next.Groups[i].State = x.State
-			next.status[i] = how
+			next.Groups[i].Cause = cause
 		}
 	}
 	if !changed {
@@ -256,18 +299,20 @@ func (p *Port) changeAccess(changes []AccessChange, how byte, by *Nexus) {
 	}
 }
 
-// TargetPortGroups returns a copy of the groups with their present states.
-func (p *Port) TargetPortGroups() []TargetPortGroup {
+// TargetPortGroups returns a copy of what SetTargetPortGroups was given last,
+// with the present states; it has no groups when there are none.
+func (p *Port) TargetPortGroups() TargetPortGroups {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.access == nil {
-		return nil
+		return TargetPortGroups{}
 	}
-	groups := slices.Clone(p.access.Groups)
-	for i := range groups {
-		groups[i].Ports = slices.Clone(groups[i].Ports)
+	t := p.access.TargetPortGroups
+	t.Groups = slices.Clone(t.Groups)
+	for i := range t.Groups {
+		t.Groups[i].Ports = slices.Clone(t.Groups[i].Ports)
 	}
-	return groups
+	return t
 }
 
 // group returns a group, nil if there is none of that number.
@@ -303,6 +348,12 @@ func (g *portGroups) stateOf(itn *ITNexus) AccessState {
 		return x.State
 	}
 	return AccessActiveOptimized
+}
+
+// preferred reports whether the group of a nexus is a preferred one.
+func (g *portGroups) preferred(itn *ITNexus) bool {
+	x := g.groupOf(itn)
+	return x != nil && x.Preferred
 }
 
 // accessDenied returns what the access state refuses to n; the caller holds mu.

@@ -193,7 +193,7 @@ func TestAccessStates(t *testing.T) {
 		if r.write(1) != scsi.Good {
 			t.Errorf("%v: no write", s)
 		}
-		if got := r.port.TargetPortGroups()[1].State; got != s {
+		if got := r.port.TargetPortGroups().Groups[1].State; got != s {
 			t.Errorf("state %v, want %v", got, s)
 		}
 	}
@@ -208,7 +208,10 @@ func TestAccessStates(t *testing.T) {
 func TestSetTargetPortGroups(t *testing.T) {
 	var asked []scsi.AccessChange
 	var refuse error
-	r := newALUARig(t, scsi.TargetPortGroups{Explicit: true, Set: func(x []scsi.AccessChange) error {
+	r := newALUARig(t, scsi.TargetPortGroups{Explicit: true, Set: func(by *scsi.ITNexus, x []scsi.AccessChange) error {
+		if by.InitiatorName == "" {
+			t.Error("asked by nobody")
+		}
 		asked = x
 		return refuse
 	}})
@@ -234,7 +237,7 @@ func TestSetTargetPortGroups(t *testing.T) {
 	if got := run(t, r.n[0], rtpg, nil).in; got[4] != 0x82 || got[9] != 1 || got[4+16] != 0 {
 		t.Errorf("REPORT: % x", got)
 	}
-	before := r.port.TargetPortGroups()
+	before := r.port.TargetPortGroups().Groups
 	for name, tt := range map[string]struct {
 		change scsi.AccessChange
 		asc    scsi.ASC
@@ -262,7 +265,7 @@ func TestSetTargetPortGroups(t *testing.T) {
 	if _, asc := run(t, r.n[0], cdb, nil).key(); asc != scsi.InvalidFieldInCDB {
 		t.Errorf("huge length: %v", asc)
 	}
-	if diff := cmp.Diff(before, r.port.TargetPortGroups()); diff != "" {
+	if diff := cmp.Diff(before, r.port.TargetPortGroups().Groups); diff != "" {
 		t.Errorf("a failed command changed states:\n%s", diff)
 	}
 }
@@ -280,7 +283,37 @@ func TestBadTargetPortGroups(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if p.SetAccessState(1, 0) == nil || p.TargetPortGroups() != nil {
+	if p.SetAccessState(1, 0) == nil || p.SetPreferred(1, true) == nil || p.TargetPortGroups().Groups != nil {
 		t.Error("state of a group that is not there")
+	}
+}
+
+// TestPreferred: PREF is shown, and initiators are told to look.
+func TestPreferred(t *testing.T) {
+	r := newALUARig(t, scsi.TargetPortGroups{Implicit: true})
+	r.attentions(0)
+	r.attentions(1)
+	if err := r.port.SetPreferred(200, true); err != nil {
+		t.Fatal(err)
+	}
+	for i := range r.n {
+		if got := r.attentions(i); !slices.Equal(got, []scsi.ASC{scsi.AccessStateChanged}) {
+			t.Errorf("nexus %d was told %v", i, got)
+		}
+	}
+	if got := run(t, r.n[0], rtpg, nil).in; got[4] != 0x80 || got[4+16] != 0x81 {
+		t.Errorf("REPORT: % x", got)
+	}
+	if err := r.port.SetPreferred(200, true); err != nil || r.n[1].Pending() {
+		t.Errorf("told of no change: %v", err)
+	}
+	// A new configuration that only prefers another group is told as well.
+	g := r.port.TargetPortGroups()
+	g.Groups[1].Preferred = false
+	if err := r.port.SetTargetPortGroups(&g); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.attentions(1); !slices.Equal(got, []scsi.ASC{scsi.AccessStateChanged}) || r.n[0].Pending() {
+		t.Errorf("nexus 1 was told %v", got)
 	}
 }

@@ -54,10 +54,10 @@ func runReportGroups(c *Command, _ mode) bool {
 }
 
 func (g *portGroups) appendDescriptors(b []byte) []byte {
-	for i, x := range g.Groups {
+	for _, x := range g.Groups {
 		b = append(b, ifSet(x.Preferred, 0x80)|byte(x.State), reportedStates)
 		b = binary.BigEndian.AppendUint16(b, x.ID)
-		b = append(b, 0, g.status[i], 0, byte(len(x.Ports)))
+		b = append(b, 0, byte(x.Cause), 0, byte(len(x.Ports)))
 		for _, port := range x.Ports {
 			b = append(b, 0, 0)
 			b = binary.BigEndian.AppendUint16(b, port)
@@ -100,7 +100,7 @@ func runSetGroups(c *Command, m mode) bool {
 		return true
 	}
 	if g.Set != nil {
-		if err := g.Set(changes); err != nil {
+		if err := g.Set(c.Nexus.itn, changes); err != nil {
 			c.Fail(HardwareError, SetTargetPortGroupsErr)
 			if report := c.unit.cfg.Report; report != nil {
 				report(&Error{Op: c.op.name, Key: HardwareError, ASC: SetTargetPortGroupsErr, Err: err})
@@ -116,7 +116,7 @@ func runSetGroups(c *Command, m mode) bool {
 			return true
 		}
 	}
-	p.changeAccess(changes, accessExplicit, c.Nexus)
+	p.changeAccess(changes, AccessExplicit, c.Nexus)
 	return true
 }
 
