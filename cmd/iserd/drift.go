@@ -3,6 +3,7 @@ package main
 import (
 	"maps"
 	"strconv"
+	"strings"
 
 	"github.com/iserd/iserd"
 	"github.com/iserd/iserd/config"
@@ -73,9 +74,9 @@ func (c *control) driftOfLUN(t *config.Target, l *iserd.LUNInfo) (out []config.D
 }
 
 func levelsText(level string, parts map[string]string) string {
-	out := level
+	out := []string{level}
 	for _, name := range sortedKeys(parts) {
-		out += " " + name + "=" + parts[name]
+		out = append(out, name+"="+parts[name])
 	}
-	return out
+	return strings.Join(out, " ")
 }
