@@ -132,6 +132,8 @@ func TestEachRefusalHasItsReason(t *testing.T) {
 		{name: "no initiator name", send: []loginPDU{first("TargetName=" + testTarget + "\x00")}, status: 0x0207, reason: "the first request has no InitiatorName"},
 		{name: "no target name", send: []loginPDU{first(names)}, status: 0x0207, reason: "the first request has no TargetName"},
 		{name: "initiator name", send: []loginPDU{first("InitiatorName=" + strings.Repeat("x", 224) + "\x00TargetName=" + testTarget + "\x00")}, status: 0x0200, reason: `InitiatorName="xxx`},
+		{name: "initiator name without type", send: []loginPDU{first("InitiatorName=me\x00TargetName=" + testTarget + "\x00")}, status: 0x0200, reason: `InitiatorName="me" is not an iSCSI name: it does not begin with iqn., eui. or naa`},
+		{name: "initiator name without date", send: []loginPDU{first("InitiatorName=iqn.me\x00TargetName=" + testTarget + "\x00")}, status: 0x0200, reason: `InitiatorName="iqn.me" is not an iSCSI name: the form is iqn.YYYY-MM.DOMAIN`},
 		{name: "target name", send: []loginPDU{first(names + "TargetName=bar\x00")}, status: 0x0203, reason: "there is no target bar"},
 		{name: "no such target", send: []loginPDU{first(names + "TargetName=iqn.2026-11.com.example:none\x00")}, status: 0x0203, reason: "there is no target iqn.2026-11.com.example:none"},
 		{name: "portal group", send: []loginPDU{first(names + "TargetName=" + otherGroup + "\x00")}, status: 0x0203, reason: "portal group default does not offer target " + otherGroup},

@@ -2,6 +2,7 @@ package actors_test
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/iserd/iserd/actors"
 	"github.com/iserd/iserd/initiator"
 	"github.com/iserd/iserd/pdu"
+	"github.com/iserd/iserd/pdu/text"
 )
 
 // tmf runs a function in the background.
@@ -268,4 +270,35 @@ func TestRemoveTarget(t *testing.T) {
 	if _, err := r.login(1, nil); err == nil {
 		t.Error("logged in to a target that was removed")
 	}
+}
+
+// TestNexusReset: I_T NEXUS RESET (RFC 7144) ends the tasks of the session on all
+// logical units and its SPC-2 reservation; the session, and those of others, go on.
+func TestNexusReset(t *testing.T) {
+	r := newRig(t, actors.Limits{})
+	s := r.ready(1, func(o *initiator.Options) { o.Extra = []text.Pair{{Key: "iSCSIProtocolLevel", Value: "2"}} })
+	other := r.ready(2, nil)
+	if res, err := s.Exec(testContext(t), 0, []byte{0x16, 0, 0, 0, 0, 0}, nil, 0); err != nil || res.Err() != nil {
+		t.Fatalf("RESERVE: %v, %+v", err, res)
+	}
+	hung := r.hang(0)
+	task, err := r.write(s, 0, make([]byte, blk))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the write hangs", func() bool { return hung.Hanging() == 1 })
+	answer := r.tmf(s, pdu.ITNexusReset, nil)
+	r.pending(answer, 50*time.Millisecond)
+	hung.Remove()
+	r.complete(answer, pdu.FunctionComplete)
+	if _, err := task.Wait(testContext(t)); !errors.Is(err, initiator.ErrAborted) {
+		t.Errorf("the task: %v", err)
+	}
+	if got := r.attentions(s, 0); !slices.Equal(got, []string{"6/29/07"}) {
+		t.Errorf("conditions of the session: %v", got)
+	}
+	if got := r.attentions(other, 0); got != nil {
+		t.Errorf("conditions of another session: %v", got)
+	}
+	r.mustWrite(other, 1, make([]byte, blk)) // a reservation would refuse it
 }

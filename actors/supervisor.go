@@ -245,6 +245,7 @@ func (a *sessionActor) start(ctx runtime.Context) {
 	ctx.SetBehaviour("logged in")
 	s := iscsi.NewSession(a.n.limits.CommandWindow)
 	s.Identity, s.TSIH, s.Discovery = a.result.Identity, a.tsih, a.result.Identity.Discovery
+	s.ProtocolLevel = a.result.Params.ISCSIProtocolLevel
 	if a.target != nil {
 		a.target.attach(s, &a.result)
 	}

@@ -147,7 +147,7 @@ func (s *Session) aborted(fn pdu.TMFunction, lun pdu.LUN, ref *Task) {
 			hit = t == ref
 		case pdu.AbortTaskSet, pdu.ClearTaskSet, pdu.LogicalUnitReset:
 			hit = t.scsi && t.cmd.LUN == lun
-		case pdu.TargetWarmReset, pdu.TargetColdReset:
+		case pdu.TargetWarmReset, pdu.TargetColdReset, pdu.ITNexusReset:
 			hit = t.scsi
 		default:
 		}

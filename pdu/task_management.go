@@ -21,7 +21,8 @@ import "fmt"
 //	Byte/     0       |       1       |       2       |       3       |
 //	   0|.|.| 0x22      |1| Reserved    | Response      | Reserved      |
 //	   4|TotalAHSLength | DataSegmentLength                             |
-//	   8| Reserved                                                      |
+//	   8| Additional Response Information (RFC 7144)    | Reserved      |
+//	  12| Reserved                                                      |
 //	  16| Initiator Task Tag                                            |
 //	  20| Reserved                                                      |
 //	  24| StatSN                                                        |
@@ -174,8 +175,11 @@ func (r *TaskManagementRequest) Decode(h *BHS) error {
 // TaskManagementResponse is a Task Management Function Response,
 // RFC 7143 §11.6. It has no data segment.
 type TaskManagementResponse struct {
-	Response                   TMResponse
-	InitiatorTaskTag           uint32
+	Response         TMResponse
+	InitiatorTaskTag uint32
+	// Information is the Additional Response Information of RFC 7144, zero where
+	// the function gives none.
+	Information                [3]byte
 	StatSN, ExpCmdSN, MaxCmdSN uint32
 }
 
@@ -186,6 +190,7 @@ func (*TaskManagementResponse) Opcode() Opcode { return OpTaskManagementResponse
 func (r *TaskManagementResponse) Encode(h *BHS) {
 	h.start(OpTaskManagementResponse, finalFlag)
 	h[2] = byte(r.Response)
+	*(*[3]byte)(h[8:]) = r.Information
 	h.SetInitiatorTaskTag(r.InitiatorTaskTag)
 	h.putStatus(r.StatSN, r.ExpCmdSN, r.MaxCmdSN)
 }
@@ -198,6 +203,7 @@ func (r *TaskManagementResponse) Decode(h *BHS) error {
 	*r = TaskManagementResponse{
 		Response:         TMResponse(h[2]),
 		InitiatorTaskTag: h.InitiatorTaskTag(),
+		Information:      [3]byte(h[8:]),
 		StatSN:           h.StatSN(),
 		ExpCmdSN:         h.ExpCmdSN(),
 		MaxCmdSN:         h.MaxCmdSN(),

@@ -286,6 +286,7 @@ func (r *rig) Flush() {
 func (r *rig) Admit(res login.Result) {
 	r.s.Identity = res.Identity
 	if !r.s.Discovery {
+		r.s.ProtocolLevel = res.Params.ISCSIProtocolLevel
 		r.s.Nexus = &scsi.ITNexus{InitiatorName: res.Identity.InitiatorName}
 		r.s.Remap(func(lun uint16) *scsi.Port { return r.port }, 0, func(*scsi.Nexus, uint16) {})
 	}

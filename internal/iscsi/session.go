@@ -1,6 +1,7 @@
 package iscsi
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/iserd/iserd/luns/scsi"
@@ -16,6 +17,8 @@ type Session struct {
 	Identity  login.Identity
 	TSIH      uint16
 	Discovery bool
+	// ProtocolLevel is the iSCSIProtocolLevel that was negotiated, RFC 7143 §13.24.
+	ProtocolLevel int
 
 	luns   atomic.Pointer[LUNMap]
 	window window
@@ -91,6 +94,9 @@ func (s *Session) Remap(port func(lun uint16) *scsi.Port, top int, fresh func(n 
 		n := p.Attach(s.Nexus)
 		n.Inventory = func() []uint16 { return s.LUNs().Inventory() }
 		n.Peer = s.peer
+		if s.ProtocolLevel >= protocolLevel7144 {
+			n.TMF = scsi.TMF7144
+		}
 		fresh(n, uint16(i))
 		next[i] = n
 	}
@@ -197,6 +203,13 @@ func (w *window) next() (heldPDU, bool) {
 		}
 	}
 	return heldPDU{}, false
+}
+
+// holds reports whether a SCSI command that matches is held.
+func (w *window) holds(match func(*pdu.BHS) bool) bool {
+	return slices.ContainsFunc(w.held, func(p heldPDU) bool {
+		return !p.skip && p.bhs.Opcode() == pdu.OpSCSICommand && match(&p.bhs)
+	})
 }
 
 // skip takes the held SCSI commands out that match; their CmdSNs count as

@@ -11,9 +11,10 @@ type Management struct {
 	LUN      pdu.LUN
 	Nexus    *scsi.Nexus // of LUN; nil for the functions that address the target
 
-	conn     *Conn
-	itt      uint32
-	answered bool
+	conn        *Conn
+	itt         uint32
+	answered    bool
+	information [3]byte // Additional Response Information, RFC 7144
 }
 
 func (c *Conn) taskManagement(h *pdu.BHS) error {
@@ -42,6 +43,8 @@ func (c *Conn) taskManagement(h *pdu.BHS) error {
 		c.env.Manage(m)
 	case pdu.TaskReassign:
 		c.Managed(m, pdu.TaskReassignmentNotSupported)
+	case pdu.QueryTask, pdu.QueryTaskSet, pdu.ITNexusReset, pdu.QueryAsyncEvent:
+		c.manageBy7144(m, &p)
 	default:
 		c.Managed(m, pdu.FunctionNotSupported)
 	}
@@ -113,7 +116,7 @@ func (c *Conn) Managed(m *Management, r pdu.TMResponse) {
 		return
 	}
 	m.answered = true
-	p := pdu.TaskManagementResponse{Response: r, InitiatorTaskTag: m.itt}
+	p := pdu.TaskManagementResponse{Response: r, InitiatorTaskTag: m.itt, Information: m.information}
 	var h pdu.BHS
 	p.Encode(&h)
 	c.stamp(&h)

@@ -126,7 +126,7 @@ func decodeRSTMF(c *Command) bool {
 // runRSTMF is SPC-5 6.37: the basic data, or with REPD the extended data with
 // all timeouts unspecified.
 func runRSTMF(c *Command, _ mode) bool {
-	b := binary.BigEndian.AppendUint16(c.build(), uint16(c.unit.cfg.TMF))
+	b := binary.BigEndian.AppendUint16(c.build(), uint16(c.unit.cfg.TMF|c.Nexus.TMF))
 	if c.CDB[2]&0x80 != 0 {
 		b = append(b, 0, 12)
 		c.reply(zeros(b, 12))

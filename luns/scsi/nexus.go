@@ -109,6 +109,11 @@ type Nexus struct {
 	// called on workers, and must not block.
 	Peer func(lun uint16) *Nexus
 
+	// TMF are the task management functions that this I_T nexus has negotiated in
+	// addition to those of the logical unit's Config. It is set before the first
+	// command.
+	TMF TMF
+
 	// ReadOnly refuses writes of this I_T nexus, as if the medium were write
 	// protected. It is set before the first command.
 	ReadOnly bool
@@ -143,6 +148,12 @@ func (n *Nexus) Port() *Port { return n.port }
 // finish with TASK ABORTED, SAM-6 6.3.4. Detaching twice is harmless.
 func (n *Nexus) Detach() { n.port.detach(n) }
 
+// Loss does what an I_T nexus loss does to the device server when the nexus goes
+// on, SAM-6 6.3.4: medium removal is allowed, an SPC-2 reservation ends (a
+// persistent one stays), and I_T NEXUS LOSS OCCURRED (29h/07h) is established.
+// Aborting the commands is the task manager's part, and comes first.
+func (n *Nexus) Loss() { n.port.lose(n) }
+
 // Attention establishes a unit attention condition for this nexus. A condition
 // that is pending already is not queued twice. Of the reset conditions only
 // the one of highest precedence stays, SAM-6 table 55.
@@ -162,6 +173,16 @@ func (n *Nexus) Attention(a Attention) {
 			return
 		}
 	}
+}
+
+// Attentions returns the unit attention condition that is reported next and how
+// many are pending, without clearing any.
+func (n *Nexus) Attentions() (first Attention, count int) {
+	p := n.pending.Load()
+	if p == 0 {
+		return 0, 0
+	}
+	return Attention(bits.TrailingZeros32(p)), bits.OnesCount32(p)
 }
 
 // Pending reports whether a unit attention condition is established.

@@ -160,6 +160,17 @@ func (p *Port) detach(n *Nexus) {
 	}
 }
 
+// lose is Nexus.Loss.
+func (p *Port) lose(n *Nexus) {
+	n.prevent.Store(false)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n.itn != nil {
+		p.unreserveLocked(n.itn)
+	}
+	n.Attention(AttentionNexusLoss)
+}
+
 // Attention establishes a unit attention condition for every attached nexus
 // but except, which may be nil.
 func (p *Port) Attention(a Attention, except *Nexus) {

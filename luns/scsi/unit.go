@@ -30,6 +30,9 @@ const (
 	TMFQueryAsyncEvent  TMF = 0x0004
 	TMFQueryTaskSet     TMF = 0x0002
 	TMFNexusReset       TMF = 0x0001
+
+	// TMF7144 are those that iSCSI has with iSCSIProtocolLevel 2, RFC 7144.
+	TMF7144 = TMFQueryTask | TMFQueryAsyncEvent | TMFQueryTaskSet | TMFNexusReset
 )
 
 // Config is what a logical unit says about itself and how it behaves.

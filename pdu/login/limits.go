@@ -85,7 +85,7 @@ func DefaultLimits() Limits {
 		DataPDUInOrder:                 true,
 		DataSequenceInOrder:            true,
 		TaskReporting:                  []string{rfc3720},
-		ISCSIProtocolLevel:             1,
+		ISCSIProtocolLevel:             2,
 		TargetRecvDataSegmentLength:    defaultRecv,
 		InitiatorRecvDataSegmentLength: 256 << 10,
 		CommandWindow:                  128,

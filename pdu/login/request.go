@@ -1,7 +1,6 @@
 package login
 
 import (
-	"strings"
 
 	"github.com/iserd/iserd/pdu"
 	"github.com/iserd/iserd/pdu/text"
@@ -9,9 +8,6 @@ import (
 
 // version is the one protocol version there is, RFC 7143 §11.12.4.
 const version = 0x00
-
-// maxName is the longest iSCSI name in bytes, RFC 7143 §4.2.7.1.
-const maxName = 223
 
 // checkHeader checks all of a Login Request but its text.
 func (m *Machine) checkHeader(h *pdu.BHS, req *pdu.LoginRequest, data []byte) *Refusal {
@@ -200,6 +196,7 @@ func (m *Machine) identify(req *pdu.LoginRequest, list []offered) ([]byte, *Refu
 // InitiatorName in every login (RFC 7143 §13.5), TargetName unless the session
 // is for discovery (§13.4).
 func checkIdentity(id *Identity, sessionType string) *Refusal {
+	wrong := checkName(id.InitiatorName)
 	switch {
 	case sessionType != "Normal" && sessionType != discovery:
 		return refuse(pdu.LoginSessionTypeNotSupported, "SessionType=%q", sessionType)
@@ -209,19 +206,13 @@ func checkIdentity(id *Identity, sessionType string) *Refusal {
 		return refuse(pdu.LoginMissingParameter, "the first request has no TargetName")
 	case len(id.InitiatorAlias) > text.MaxSimpleValueLen:
 		return refuse(pdu.LoginInitiatorError, "InitiatorAlias of %d bytes", len(id.InitiatorAlias))
-	case !nameOK(id.InitiatorName):
-		return refuse(pdu.LoginInitiatorError, "InitiatorName=%q is not an iSCSI name", id.InitiatorName)
-	case id.TargetName != "" && !nameOK(id.TargetName):
+	case wrong != nil:
+		return refuse(pdu.LoginInitiatorError, "InitiatorName=%q is not an iSCSI name: %v", id.InitiatorName, wrong)
+	case len(id.TargetName) > maxName || !plain(id.TargetName):
+		// Of what type it is does not matter: there are no targets of other types.
 		return refuse(pdu.LoginTargetNotFound, "TargetName=%q is not an iSCSI name", id.TargetName)
 	}
 	return nil
-}
-
-// nameOK checks the length and the characters of a name. The type prefix (iqn.,
-// eui., naa.) is not asked for: initiators with home-made names exist, and which
-// names may log in is the policy's business.
-func nameOK(s string) bool {
-	return len(s) <= maxName && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f })
 }
 
 // introduce appends TargetPortalGroupTag, which "MUST be returned to the
