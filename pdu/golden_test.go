@@ -225,9 +225,10 @@ func responses() []golden {
 				StatSN: 0x101, ExpCmdSN: 0x202, MaxCmdSN: 0x303,
 			},
 			[][]byte{
-				{0x22, 0x80, 255, 0},         // opcode; 1; Response
-				zeros(4),                     // lengths
-				{0x16, 0x2a, 0x09}, zeros(5), // Additional Response Information, reserved
+				{0x22, 0x80, 255, 0}, // opcode; 1; Response
+				zeros(4),             // lengths
+				{0x16, 0x2a, 0x09},
+				zeros(5),     // Additional Response Information, reserved
 				{0, 0, 0, 1}, // Initiator Task Tag
 				zeros(4),     // reserved
 				status[0], status[1], status[2],

@@ -2,6 +2,7 @@ package iscsi_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,7 +49,7 @@ func TestQueryTask(t *testing.T) {
 		}
 		t.Run(tt.name, func(t *testing.T) {
 			o := tt.o
-			o.keys = append(o.keys[:len(o.keys):len(o.keys)], level2...)
+			o.keys = append(slices.Clip(o.keys), level2...)
 			r := newRig(t, o)
 			tag := tt.set(r)
 			r.take()
@@ -120,7 +121,7 @@ func TestNexusReset(t *testing.T) {
 		}
 		t.Run(tt.name, func(t *testing.T) {
 			o := tt.o
-			o.keys = append(o.keys[:len(o.keys):len(o.keys)], level2...)
+			o.keys = append(slices.Clip(o.keys), level2...)
 			r := newRig(t, o)
 			tag := tt.set(r)
 			r.take()

@@ -1,7 +1,6 @@
 package login
 
 import (
-
 	"github.com/iserd/iserd/pdu"
 	"github.com/iserd/iserd/pdu/text"
 )
