@@ -84,8 +84,8 @@ func TestALUAData(t *testing.T) {
 	if got := in(0, []byte{0x12, 0, 0, 0, 96, 0}); got[5]&0x30 != 0 {
 		t.Errorf("INQUIRY byte 5 %#x", got[5])
 	}
-	if _, asc := run(t, r.n[0], rtpg, nil).key(); asc != scsi.InvalidOperationCode {
-		t.Errorf("without groups: %v", asc)
+	if got := run(t, r.n[0], rtpg, nil); !got.unknown() {
+		t.Errorf("without groups: %v", got)
 	}
 }
 
@@ -97,8 +97,8 @@ func TestTPGS(t *testing.T) {
 		tpgs               byte
 		report, set        scsi.ASC
 	}{
-		{false, false, 0, scsi.InvalidOperationCode, scsi.InvalidOperationCode},
-		{true, false, 0x10, 0, scsi.InvalidOperationCode},
+		{false, false, 0, scsi.InvalidFieldInCDB, scsi.InvalidFieldInCDB},
+		{true, false, 0x10, 0, scsi.InvalidFieldInCDB},
 		{false, true, 0x20, 0, 0},
 	} {
 		r := newALUARig(t, scsi.TargetPortGroups{Implicit: tt.implicit, Explicit: tt.explicit})

@@ -2,6 +2,7 @@ package scsi
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -79,6 +80,12 @@ func (o *operation) action() int { return int(o.usage[1] & 0x1F) }
 type group struct {
 	single  *operation
 	actions [32]*operation
+}
+
+// has reports whether a unit with these capabilities has any service action of
+// the group.
+func (g *group) has(can caps) bool {
+	return slices.ContainsFunc(g.actions[:], func(o *operation) bool { return o != nil && o.needs&^can == 0 })
 }
 
 // lookup finds the command of a CDB; nil if it is not in the table.

@@ -35,11 +35,13 @@ func (c *Command) failField(where fieldPlace, offset, bit int) bool {
 }
 
 // failUnknown finishes a command that the unit does not have. It returns false,
-// for decoders. Of PERSISTENT RESERVE IN and OUT and of SANITIZE the operation
-// codes are known always, and it is the SERVICE ACTION that is not.
+// for decoders. Where the unit has other commands of the operation code, it is
+// the SERVICE ACTION field that is invalid.
 func (c *Command) failUnknown() bool {
-	if len(c.CDB) >= 6 && (c.CDB[0] == 0x5E || c.CDB[0] == 0x5F || c.CDB[0] == 0x48) {
-		return c.failField(inCDB, 1, 4)
+	if len(c.CDB) >= 6 {
+		if g := c.unit.table[c.CDB[0]]; g != nil && g.has(c.caps()) {
+			return c.failField(inCDB, 1, 4)
+		}
 	}
 	c.Fail(IllegalRequest, InvalidOperationCode)
 	return false

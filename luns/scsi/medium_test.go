@@ -103,7 +103,7 @@ func TestRangeAndFields(t *testing.T) {
 		add(name+"naca", with(rw16(op, 0, 1), 15, 0x04), 512, scsi.InvalidFieldInCDB)
 	}
 	add("unknown opcode", []byte{0xC0, 0, 0, 0, 0, 0}, 0, scsi.InvalidOperationCode)
-	add("unknown service action", []byte{0x9E, 0x1F}, 0, scsi.InvalidOperationCode)
+	add("unknown service action", []byte{0x9E, 0x1F}, 0, scsi.InvalidFieldInCDB)
 	add("prefetch beyond", rw10(0x34, last+2, 0), 0, scsi.LBAOutOfRange)
 	add("sync beyond", rw10(0x35, last, 2), 0, scsi.LBAOutOfRange)
 	add("sync all", rw16(0x91, 0, 0), 0, 0)

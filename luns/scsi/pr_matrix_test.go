@@ -100,8 +100,7 @@ func column(typ scsi.ReservationType, registered bool) int {
 
 // known reports whether the unit has the command of a row.
 func (r *prRig) known(row accessRow) bool {
-	_, asc := run(r.tb, r.nexus, row.cdb, fill(row.out, 0)).key()
-	return asc != scsi.InvalidOperationCode
+	return !run(r.tb, r.nexus, row.cdb, fill(row.out, 0)).unknown()
 }
 
 // covered fails the test if the unit has a command that is in no row.

@@ -246,6 +246,14 @@ func (r result) key() (scsi.SenseKey, scsi.ASC) {
 	return scsi.SenseKey(r.sense[2] & 0xF), scsi.ASC(binary.BigEndian.Uint16(r.sense[12:]))
 }
 
+// unknown reports whether the unit does not have the command: its operation code
+// or, told by a field pointer, its service action.
+func (r result) unknown() bool {
+	_, asc := r.key()
+	return asc == scsi.InvalidOperationCode ||
+		asc == scsi.InvalidFieldInCDB && bytes.Equal(r.sense[15:18], []byte{0xCC, 0, 1})
+}
+
 // run performs a command as an engine would, and checks what must always hold.
 func run(tb testing.TB, n *scsi.Nexus, cdb, out []byte) result {
 	tb.Helper()
