@@ -8,7 +8,7 @@ SHELL := /bin/bash
 BIN      := bin/iserd
 FUZZTIME ?= 5s
 # Packages whose tests drive other people's programs; the rest are unit tests.
-FOREIGN  := /test/(lab|vmlab|interop|conformance)(/|$$)
+FOREIGN  := /test/(lab|vmlab|interop|conformance|differential)(/|$$)
 UNIT     := unit=$$(go list ./... | grep -vE '$(FOREIGN)')
 # The version is stamped from git where git can tell it.
 VCS      := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false)
@@ -64,8 +64,8 @@ interop: build ## libiscsi's tools, QEMU and the kernel's initiator against bin/
 	ISERD_INTEROP=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -v -timeout 45m ./test/interop
 
 .PHONY: conformance
-conformance: build ## libiscsi's conformance suite against bin/iserd
-	ISERD_INTEROP=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -v -timeout 30m ./test/conformance
+conformance: build ## libiscsi's conformance suite, and the comparison with LIO and tgt (root)
+	ISERD_INTEROP=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -v -timeout 30m ./test/conformance ./test/differential
 
 .PHONY: vm
 vm: build ## RDMA: a Debian kernel with soft-RoCE in QEMU (root); not a part of test yet

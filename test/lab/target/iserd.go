@@ -23,9 +23,15 @@ func (iserd) stopSignal() syscall.Signal { return syscall.SIGTERM }
 func (iserd) lun(i int) int              { return i }
 func (iserd) configure(*Daemon) error    { return nil }
 func (iserd) config(d *Daemon) string    { return filepath.Join(d.dir, "iserd.hcl") }
+func (iserd) state(d *Daemon) string     { return filepath.Join(d.dir, "state") }
 func (p iserd) prepare(d *Daemon) error {
 	if _, err := Binary(); err != nil {
 		return err
+	}
+	if d.StateDir {
+		if err := os.MkdirAll(p.state(d), 0o700); err != nil {
+			return err
+		}
 	}
 	return os.WriteFile(p.config(d), []byte(p.hcl(d)), 0o600)
 }
@@ -49,11 +55,18 @@ var hclKeys = map[string]string{
 }
 
 // hcl is the configuration file of d.
-func (iserd) hcl(d *Daemon) string {
+func (p iserd) hcl(d *Daemon) string {
 	var b strings.Builder
 	w := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
 	w("log { level = %q }\n", "info")
-	w("portal_group \"test\" {\n  tag = 1\n  portal %q {}\n}\n", d.Portal())
+	if d.StateDir {
+		w("node { state_dir = %q }\n", p.state(d))
+	}
+	w("portal_group \"test\" {\n  tag = 1\n  portal %q {}\n", d.Portal())
+	for _, portal := range d.Portals {
+		w("  portal %q {}\n", portal)
+	}
+	w("}\n")
 	if d.User != "" {
 		w("auth \"test\" {\n  type = %q\n  user %q { secret = %q }\n", d.authType(), d.User, d.Secret)
 		if d.MutualUser != "" {
@@ -84,8 +97,12 @@ func (iserd) hcl(d *Daemon) string {
 		if l.Path != "" {
 			kind = "file"
 		}
-		w("  lun \"%d\" {\n    backend = backend.%s.lun%d\n    thin = %t\n    read_only = %t\n    removable = %t\n  }\n",
+		w("  lun \"%d\" {\n    backend = backend.%s.lun%d\n    thin = %t\n    read_only = %t\n    removable = %t\n",
 			i, kind, i, l.Thin, l.ReadOnly, l.Removable)
+		if l.BlockSize != 0 {
+			w("    block_size = \"%dB\"\n", l.BlockSize)
+		}
+		w("%s\n  }\n", l.HCL)
 	}
 	w("}\n")
 	return b.String()

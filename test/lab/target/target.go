@@ -25,12 +25,23 @@ type LUN struct {
 	ReadOnly bool
 	// Removable makes the medium one that can be locked and ejected.
 	Removable bool
+	// BlockSize is the logical block length in bytes; 0 is 512.
+	BlockSize int
+	// HCL are more lines for the lun block of iserd's configuration.
+	HCL string
 }
 
 // Config describes the daemon under test.
 type Config struct {
-	Net  *lab.Net // where it listens; nil: the loopback, on a free port
-	LUNs []LUN
+	// Program is the daemon, "iserd" or "tgt"; empty: as ISERD_TEST_TARGET says.
+	Program string
+	Net     *lab.Net // where it listens; nil: the loopback, on a free port
+	// Portals are more addresses and ports that iserd listens on.
+	Portals []string
+	// StateDir has iserd keep its state, such as persistent reservations, over
+	// restarts.
+	StateDir bool
+	LUNs     []LUN
 	// Session are parameters by their RFC 7143 names, such as "InitialR2T":
 	// "Yes" or "MaxBurstLength": "262144"; what is left out is the daemon's
 	// default. Digests are always None and CRC32C, as the initiator likes.
@@ -75,13 +86,16 @@ type Daemon struct {
 func Start(t testing.TB, c Config) *Daemon {
 	t.Helper()
 	d := &Daemon{Config: c, t: t, prog: iserd{}, dir: t.TempDir()}
-	switch name := os.Getenv("ISERD_TEST_TARGET"); name {
+	if d.Program == "" {
+		d.Program = os.Getenv("ISERD_TEST_TARGET")
+	}
+	switch d.Program {
 	case "", "iserd":
 	case "tgt":
 		lab.NeedTools(t, "tgtd", "tgtadm")
 		d.prog = tgt{}
 	default:
-		t.Fatalf("target: ISERD_TEST_TARGET is %q, want iserd or tgt", name)
+		t.Fatalf("target: the daemon to test is %q, want iserd or tgt", d.Program)
 	}
 	if d.host, d.port = lab.HostAddr, 3260; c.Net == nil {
 		d.host, d.port = "127.0.0.1", lab.FreePort(t)
@@ -196,6 +210,17 @@ func (d *Daemon) Stop() time.Duration {
 		d.t.Errorf("target: daemon ended with %v after SIGTERM\n%s", d.cmd.ProcessState, d.LogTail())
 	}
 	return time.Since(begin)
+}
+
+// Ended reports whether the daemon's process is gone, a moment after its
+// connections were lost.
+func (d *Daemon) Ended() bool {
+	select {
+	case <-d.gone:
+		return true
+	case <-time.After(100 * time.Millisecond):
+		return false
+	}
 }
 
 // mustRun fails the test when the daemon is gone and nobody asked for it.

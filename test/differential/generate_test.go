@@ -1,0 +1,384 @@
+package differential
+
+import (
+	"fmt"
+	"math/rand/v2"
+)
+
+// command is one row of the dispatch table as the target tells it.
+type command struct {
+	opcode byte
+	action int    // service action, -1 without
+	usage  []byte // CDB usage data: a one for each bit that is evaluated
+}
+
+// String is the operation code, with the service action: "2A", "9E/10".
+func (c command) String() string {
+	if c.action < 0 {
+		return fmt.Sprintf("%02X", c.opcode)
+	}
+	return fmt.Sprintf("%02X/%02X", c.opcode, c.action)
+}
+
+// testCase is one CDB with its data.
+type testCase struct {
+	command string // "2A", "9E/10"
+	kind    string // what is special about it
+	cdb     []byte
+	out     []byte // data-out
+	in      int    // bytes of data-in expected
+}
+
+// field is a big endian number in a CDB.
+type field struct{ at, n int }
+
+func (f field) put(cdb []byte, v uint64) {
+	for i := f.n - 1; i >= 0; i-- {
+		cdb[f.at+i] = byte(v)
+		v >>= 8
+	}
+}
+
+func (f field) get(cdb []byte) (v uint64) {
+	for _, b := range cdb[f.at : f.at+f.n] {
+		v = v<<8 | uint64(b)
+	}
+	return v
+}
+
+func (f field) max() uint64 { return 1<<(8*f.n) - 1 }
+
+// shape is what has to be known of a command to make one that is right.
+type shape struct {
+	lba    field // n is 0 without
+	length field // transfer, allocation or parameter list length
+	unit   int   // bytes that one of length stands for: 1, a block, or two
+	out    bool  // data goes to the target
+	fixed  int   // length of the data where no field says it
+	lists  [][]byte
+	// set are bits that the command needs.
+	set map[int]byte
+}
+
+// The shapes of medium access commands.
+func medium(lba, length field, unit int, out bool) shape {
+	return shape{lba: lba, length: length, unit: unit, out: out}
+}
+
+func in(length field) shape { return shape{length: length, unit: 1} }
+func out(length field, lists ...[]byte) shape {
+	return shape{length: length, unit: 1, out: true, lists: lists}
+}
+
+var (
+	lba6, len6   = field{2, 2}, field{4, 1}
+	lba10, len10 = field{2, 4}, field{7, 2}
+	lba12, len12 = field{2, 4}, field{6, 4}
+	lba16, len16 = field{2, 8}, field{10, 4}
+)
+
+// persistent reserve out: RESERVATION KEY and SERVICE ACTION RESERVATION KEY.
+func keys(key, action byte) []byte {
+	l := make([]byte, 24)
+	l[7], l[15] = key, action
+	return l
+}
+
+func padded(n int, b ...byte) []byte { return append(b, make([]byte, n-len(b))...) }
+
+// shapes has every command of iserd. Writes store zeros and the lists change
+// nothing that lasts, so that each case finds the same disk on every target.
+var shapes = map[string]shape{
+	"00": {}, "1B": {set: map[int]byte{4: 0x01}}, "1E": {}, "16": {}, "17": {}, "56": {}, "57": {},
+	"03": in(field{4, 1}), "12": in(field{3, 2}), "A0": in(field{6, 4}),
+	"25": {fixed: 8}, "9E/10": in(len16),
+	"A3/05": in(field{6, 4}), "A3/0A": in(field{6, 4}), "A3/0C": in(field{6, 4}), "A3/0D": in(field{6, 4}), "A3/0F": in(field{6, 4}),
+	"A4/0A": out(field{6, 4}, padded(8), padded(8, 0, 0, 0, 0, 0x0F), padded(8, 0, 0, 0, 0, 0, 0, 0x12, 0x34)),
+	"A4/0F": out(field{6, 4}, padded(12)),
+	"1A":    {length: field{4, 1}, unit: 1, set: map[int]byte{2: 0x3F}}, "5A": {length: len10, unit: 1, set: map[int]byte{2: 0x3F}}, "4D": in(len10), "4C": out(len10, nil),
+	"15": {length: field{4, 1}, unit: 1, out: true, set: map[int]byte{1: 0x10}, lists: [][]byte{padded(4), padded(4, 0, 0, 0, 8), padded(6, 0, 0, 0, 0, 0x3E)}},
+	"55": {length: len10, unit: 1, out: true, set: map[int]byte{1: 0x10}, lists: [][]byte{padded(8), padded(8, 0, 0, 0, 0, 0, 0, 0, 9), padded(10, 0, 0, 0, 0, 0, 0, 0, 0, 0x3E)}},
+	"1D": out(field{3, 2}, nil), "3B": {length: field{6, 3}, unit: 1, out: true, set: map[int]byte{1: 0x0A}, lists: [][]byte{padded(64)}},
+	"3C": in(field{6, 3}), "9B": in(len16), "37": in(len10), "B7": in(field{6, 4}),
+	"08": medium(lba6, len6, blockBytes, false), "0A": medium(lba6, len6, blockBytes, true),
+	"28": medium(lba10, len10, blockBytes, false), "2A": medium(lba10, len10, blockBytes, true),
+	"A8": medium(lba12, len12, blockBytes, false), "AA": medium(lba12, len12, blockBytes, true),
+	"88": medium(lba16, len16, blockBytes, false), "8A": medium(lba16, len16, blockBytes, true),
+	"2E": medium(lba10, len10, blockBytes, true), "AE": medium(lba12, len12, blockBytes, true), "8E": medium(lba16, len16, blockBytes, true),
+	"2F": medium(lba10, len10, 0, true), "AF": medium(lba12, len12, 0, true), "8F": medium(lba16, len16, 0, true),
+	"34": medium(lba10, len10, 0, false), "90": medium(lba16, len16, 0, false),
+	"35": medium(lba10, len10, 0, false), "91": medium(lba16, len16, 0, false),
+	"89": medium(lba16, field{13, 1}, 2*blockBytes, true), "8B": medium(lba16, len16, blockBytes, true),
+	"9C": medium(lba16, field{12, 2}, blockBytes, true),
+	"41": {lba: lba10, length: len10, out: true, fixed: blockBytes}, "93": {lba: lba16, length: len16, out: true, fixed: blockBytes},
+	"42":    out(len10, padded(8), padded(24, 0, 22, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 8)),
+	"9E/12": {lba: field{2, 8}, length: len16, unit: 1},
+	"5E/00": in(len10), "5E/01": in(len10), "5E/02": in(len10), "5E/03": in(len10),
+	"5F/00": out(field{5, 4}, keys(0, 1), keys(9, 1), keys(0, 0)), "5F/01": out(field{5, 4}, keys(0, 0), keys(1, 0)),
+	"5F/02": out(field{5, 4}, keys(0, 0), keys(1, 0)), "5F/03": out(field{5, 4}, keys(0, 0), keys(1, 0)),
+	"5F/04": out(field{5, 4}, keys(0, 1), keys(1, 2)), "5F/05": out(field{5, 4}, keys(0, 1), keys(1, 2)),
+	"5F/06": out(field{5, 4}, keys(0, 1), keys(9, 1), keys(0, 0)), "5F/07": out(field{5, 4}, keys(0, 1)), "5F/08": out(field{5, 4}, keys(0, 1)),
+	"83/00": out(len16, padded(16)), "83/01": out(len16, padded(48)), "83/1C": {},
+	"84/00": in(len16), "84/03": in(len16), "84/04": in(len16), "84/05": in(len16), "84/01": in(len16),
+	"48/01": out(len10, padded(8, 1, 0, 0, 4)), "48/02": out(len10, nil), "48/03": out(len10, nil), "48/1F": out(len10, nil),
+	"04": {},
+}
+
+// undo brings a target back to where it was before a command with this
+// operation code.
+var undo = map[byte][]testCase{
+	0x5F: {
+		{cdb: []byte{0x5F, 0x06, 0, 0, 0, 0, 0, 0, 24, 0}, out: keys(0, 1)},
+		{cdb: []byte{0x5F, 0x03, 0, 0, 0, 0, 0, 0, 24, 0}, out: keys(1, 0)},
+	},
+	0x16: {{cdb: []byte{0x17, 0, 0, 0, 0, 0}}},
+	0x56: {{cdb: []byte{0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0}}},
+	0x1B: {{cdb: []byte{0x1B, 0, 0, 0, 1, 0}}},
+	0x1E: {{cdb: []byte{0x1E, 0, 0, 0, 0, 0}}},
+	0xA4: {
+		{cdb: []byte{0xA4, 0x0A, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0}, out: padded(8)},
+		{cdb: []byte{0xA4, 0x0A, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0}, out: padded(8, 0, 0, 0, 0, 0, 0, 0, 1)},
+	},
+}
+
+// The kinds of cases.
+const (
+	kindValid     = "valid"
+	kindReserved  = "reserved bit"
+	kindBits      = "bits"
+	kindLength    = "length field"
+	kindEDTL      = "expected length"
+	kindRange     = "out of range"
+	kindControl   = "control byte"
+	kindDirection = "direction"
+	kindUnknown   = "unknown"
+)
+
+// generator makes cases from a seed.
+type generator struct {
+	*rand.Rand
+	cases []testCase
+}
+
+// generate makes n cases for the commands of a unit: all kinds of each, what is
+// not supported, and random ones for the rest.
+func generate(seed uint64, commands []command, n int) ([]testCase, error) {
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 0))}
+	for _, c := range commands {
+		s, ok := shapes[c.String()]
+		if !ok {
+			return nil, fmt.Errorf("command %v has no shape here: add it to shapes", c)
+		}
+		g.command(c, s)
+	}
+	g.unknown(commands)
+	if len(g.cases) > n {
+		return nil, fmt.Errorf("%d cases, want no more than %d", len(g.cases), n)
+	}
+	for len(g.cases) < n {
+		c := commands[g.IntN(len(commands))]
+		g.bits(c, shapes[c.String()])
+	}
+	return g.cases, nil
+}
+
+// base is a valid CDB without any option.
+func (g *generator) base(c command, s shape) testCase {
+	cdb := make([]byte, len(c.usage))
+	cdb[0] = c.opcode
+	if c.action >= 0 {
+		cdb[1] = byte(c.action)
+	}
+	for at, bits := range s.set {
+		cdb[at] |= bits
+	}
+	if s.lba.n > 0 {
+		s.lba.put(cdb, uint64(g.IntN(diskBlocks-64)))
+	}
+	t := testCase{command: c.String(), kind: kindValid, cdb: cdb}
+	switch {
+	case s.length.n == 0:
+	case s.lists != nil:
+		t.out = s.lists[g.IntN(len(s.lists))]
+		s.length.put(cdb, uint64(len(t.out)))
+	case s.unit == 1:
+		s.length.put(cdb, min(252, s.length.max()))
+	case s.unit == 2*blockBytes:
+		s.length.put(cdb, 1) // more than LIO takes would hide everything else
+	default:
+		s.length.put(cdb, 1+g.Uint64N(16))
+	}
+	g.data(&t, s)
+	return t
+}
+
+// data gives a case the data that its CDB asks for.
+func (g *generator) data(t *testCase, s shape) {
+	n := s.fixed
+	if s.length.n > 0 && s.unit > 0 {
+		n = int(min(s.length.get(t.cdb)*uint64(s.unit), 1<<20))
+	}
+	switch {
+	case !s.out:
+		t.in = n
+	case s.lists == nil:
+		t.out = make([]byte, n)
+	default:
+		t.out = padded(max(n, len(t.out)), t.out...)[:n]
+	}
+}
+
+func (g *generator) add(t testCase, kind string) {
+	t.kind = kind
+	g.cases = append(g.cases, t)
+}
+
+func (g *generator) command(c command, s shape) {
+	for range max(3, len(s.lists)) {
+		g.add(g.base(c, s), kindValid)
+	}
+	g.reserved(c, s)
+	for range 8 {
+		g.bits(c, s)
+	}
+	g.lengths(c, s)
+	g.expected(c, s)
+	g.ranges(c, s)
+	for _, bits := range []byte{0x04, 0x01, 0xC0} { // NACA, link, vendor
+		t := g.base(c, s)
+		t.cdb[len(t.cdb)-1] |= bits
+		g.add(t, kindControl)
+	}
+}
+
+// reserved sets bits that are not evaluated, each in a case of its own, up to
+// fourteen of them.
+func (g *generator) reserved(c command, s shape) {
+	var zeros []int
+	for i := range 8 * (len(c.usage) - 1) { // without the CONTROL byte
+		if c.usage[i/8]&(0x80>>(i%8)) == 0 && (i/8 != 1 || c.action < 0 || i%8 < 3) {
+			zeros = append(zeros, i)
+		}
+	}
+	g.Shuffle(len(zeros), func(i, j int) { zeros[i], zeros[j] = zeros[j], zeros[i] })
+	for _, i := range zeros[:min(len(zeros), 14)] {
+		if i/8 == 0 {
+			continue // the operation code
+		}
+		t := g.base(c, s)
+		t.cdb[i/8] |= 0x80 >> (i % 8)
+		g.add(t, kindReserved)
+	}
+}
+
+// bits sets options at random: bits that are evaluated, outside of the LBA and
+// the length.
+func (g *generator) bits(c command, s shape) {
+	t := g.base(c, s)
+	for i := 1; i < len(t.cdb)-1; i++ {
+		within := func(f field) bool { return f.n > 0 && i >= f.at && i < f.at+f.n }
+		if within(s.lba) || within(s.length) {
+			continue
+		}
+		mask := c.usage[i]
+		if i == 1 && c.action >= 0 {
+			mask &= 0xE0
+		}
+		t.cdb[i] |= byte(g.Uint32()) & byte(g.Uint32()) & mask
+	}
+	g.add(t, kindBits)
+}
+
+// lengths puts odd values into the length field, with data to match.
+func (g *generator) lengths(c command, s shape) {
+	if s.length.n == 0 {
+		return
+	}
+	for _, n := range []uint64{0, 1, 3, 4, 7, 9, 17, 255, 256} {
+		if n > s.length.max() || s.unit != 1 && n > 20 {
+			continue
+		}
+		t := g.base(c, s)
+		s.length.put(t.cdb, n)
+		g.data(&t, s)
+		g.add(t, kindLength)
+	}
+}
+
+// expected has the initiator expect another length than the CDB says, and data
+// in the other direction.
+func (g *generator) expected(c command, s shape) {
+	for _, more := range []int{-1, -512, 1, 512, 4096} {
+		t := g.base(c, s)
+		switch {
+		case s.out && t.out != nil:
+			t.out = make([]byte, max(0, len(t.out)+more))
+		case s.out:
+			t.out = make([]byte, max(0, more))
+		default:
+			t.in = max(0, t.in+more)
+		}
+		g.add(t, kindEDTL)
+	}
+	t := g.base(c, s)
+	t.in, t.out = len(t.out), make([]byte, t.in)
+	if t.in+len(t.out) > 0 {
+		g.add(t, kindDirection)
+	}
+}
+
+// ranges addresses blocks beyond the end of the disk.
+func (g *generator) ranges(c command, s shape) {
+	if s.lba.n == 0 {
+		return
+	}
+	for _, lba := range []uint64{diskBlocks - 1, diskBlocks, diskBlocks + 1, 1<<31 + 7, 1<<32 - 1, 1<<63 - 1, 1<<64 - 1} {
+		if lba > s.lba.max() {
+			continue
+		}
+		t := g.base(c, s)
+		s.lba.put(t.cdb, lba)
+		g.add(t, kindRange)
+	}
+	// None at the end is within; none behind it is not.
+	for _, lba := range []uint64{diskBlocks, diskBlocks + 1} {
+		if lba > s.lba.max() || s.length.n == 0 {
+			continue
+		}
+		t := g.base(c, s)
+		s.lba.put(t.cdb, lba)
+		s.length.put(t.cdb, 0)
+		g.data(&t, s)
+		g.add(t, kindRange)
+	}
+}
+
+// unknown are all operation codes and service actions that are not supported.
+func (g *generator) unknown(commands []command) {
+	actions := map[byte]map[int]bool{}
+	length := map[byte]int{}
+	for _, c := range commands {
+		if actions[c.opcode] == nil {
+			actions[c.opcode] = map[int]bool{}
+		}
+		actions[c.opcode][c.action] = true
+		length[c.opcode] = len(c.usage)
+	}
+	sizes := [8]int{6, 10, 10, 10, 16, 12, 10, 6} // SPC-5 4.2.5.1, by the group code
+	for op := range 256 {
+		known := actions[byte(op)]
+		if known == nil {
+			if op == 0x7F { // variable length: needs an AHS of its own
+				continue
+			}
+			g.add(testCase{command: fmt.Sprintf("%02X", op), cdb: padded(sizes[op>>5], byte(op))}, kindUnknown)
+			continue
+		}
+		for action := range 32 {
+			if !known[-1] && !known[action] {
+				name := command{opcode: byte(op), action: action}.String()
+				g.add(testCase{command: name, cdb: padded(length[byte(op)], byte(op), byte(action))}, kindUnknown)
+			}
+		}
+	}
+}
