@@ -79,6 +79,8 @@ type Portal struct {
 	Address string
 	Group   string
 	Tag     uint16
+	TCP     bool     // iSCSI over TCP is served there
+	ISER    []string // the RDMA providers by which iSER is: native (adapters), softiwarp
 }
 
 // Portals lists the portals in the order they were opened.

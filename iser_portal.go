@@ -19,21 +19,68 @@ type providers struct {
 	soft   verbs.Provider // guarded by mu
 }
 
-// choose returns the provider for an address: adapters when one has it, else
-// iWARP in software.
-func (p *providers) choose(addr netip.Addr) verbs.Provider {
+// adapters returns the provider of the system's adapters.
+func (p *providers) adapters() verbs.Provider {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.native == nil {
 		p.native = native.New()
 	}
-	if hasAddress(p.native, addr) {
-		return p.native
-	}
+	return p.native
+}
+
+// software returns iWARP in software, which takes nothing before it is used.
+func (p *providers) software() verbs.Provider {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.soft == nil {
 		p.soft = softiwarp.New(softiwarp.Config{})
 	}
 	return p.soft
+}
+
+// choose returns the provider for an address: adapters when one has it, else
+// iWARP in software.
+func (p *providers) choose(addr netip.Addr) verbs.Provider {
+	if a := p.adapters(); hasAddress(a, addr) {
+		return a
+	}
+	return p.software()
+}
+
+// besides opens what serves iSER beside TCP at an address: a listener of the
+// adapter that has it, which stop closes, or iWARP in software on the port of TCP.
+// At the unspecified address both are, for adapters have some of the addresses at
+// most.
+func (s *Server) besides(ctx context.Context, at netip.AddrPort, o *portalOptions) (soft verbs.Provider, stop func()) {
+	stop = func() {}
+	// Without a device in the kernel the libraries are not even loaded.
+	if native.Present() {
+		if err := s.rdma.unusable(); err != nil {
+			s.adapterOnce.Do(func() {
+				s.log.Warn("RDMA adapters cannot be used: iSER is served by iWARP in software", "reason", err)
+			})
+		} else if hasAddress(s.rdma.adapters(), at.Addr()) {
+			_, end, err := s.node.ServeISER(ctx, s.rdma.adapters(), at, o.portalGroup, o.more...)
+			switch {
+			case err != nil:
+				s.log.Warn("the RDMA adapter cannot serve the portal: iSER is served by iWARP in software",
+					"address", at.String(), "reason", err)
+			case at.Addr().IsUnspecified():
+				stop = end
+			default:
+				return nil, end
+			}
+		}
+	}
+	return s.rdma.software(), stop
+}
+
+// unusable says why the adapters that the kernel has cannot be used; nil when
+// they can.
+func (p *providers) unusable() error {
+	_, err := p.adapters().Devices()
+	return err
 }
 
 // hasAddress reports whether a device of p has addr; any will do for the
@@ -95,15 +142,14 @@ func (s *Server) ListenAndServeISER(ctx context.Context, prov verbs.Provider, ad
 // AddISERPortal is ListenAndServeISER without waiting: the portal is open on
 // return, at the address at. stop closes it and leaves existing connections alone.
 func (s *Server) AddISERPortal(ctx context.Context, prov verbs.Provider, addr netip.AddrPort, opts ...PortalOption) (at netip.AddrPort, stop func(), err error) {
-	o := newPortalOptions(opts)
-	g, err := s.group(o.group)
+	o, err := s.portalOptions(opts)
 	if err != nil {
 		return at, nil, err
 	}
 	if prov == nil {
 		prov = s.rdma.choose(addr.Addr())
 	}
-	if at, stop, err = s.node.ServeISER(ctx, prov, addr, g, o.more...); err != nil {
+	if at, stop, err = s.node.ServeISER(ctx, prov, addr, o.portalGroup, o.more...); err != nil {
 		return at, nil, fmt.Errorf("iserd: %w", err)
 	}
 	return at, stop, nil

@@ -39,7 +39,7 @@ func startISER(t *testing.T, opts ...iserd.TargetOption) (srv *iserd.Server, tcp
 }
 
 // quiet waits until no connection and no registered memory is in use.
-func quiet(t *testing.T, srv *iserd.Server) {
+func quiet(t testing.TB, srv *iserd.Server) {
 	t.Helper()
 	deadline := time.Now().Add(5 * time.Second)
 	for {

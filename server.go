@@ -14,6 +14,7 @@ import (
 
 	"github.com/iserd/iserd/actors"
 	"github.com/iserd/iserd/internal/hclogslog"
+	"github.com/iserd/iserd/iser/verbs"
 )
 
 // Server is a set of targets and the portals they are offered on. Its methods
@@ -21,12 +22,15 @@ import (
 type Server struct {
 	node     *actors.Node
 	stateDir string
+	log      hclog.Logger
 
 	mu     sync.Mutex
 	groups map[string]*actors.PortalGroup // guarded by mu
 	done   chan struct{}
 	once   sync.Once
 	rdma   providers
+
+	adapterOnce sync.Once // the log says once why adapters are not used
 }
 
 // Limits bound what a server does for its peers. Zero fields have defaults.
@@ -84,7 +88,7 @@ func NewServer(opts ...Option) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("iserd: %w", err)
 	}
-	return &Server{node: n, stateDir: o.stateDir, groups: make(map[string]*actors.PortalGroup), done: make(chan struct{})}, nil
+	return &Server{node: n, stateDir: o.stateDir, log: o.Logger, groups: make(map[string]*actors.PortalGroup), done: make(chan struct{})}, nil
 }
 
 // PortalGroup is a target portal group, RFC 7143 §4.4.1: portals that offer
@@ -130,16 +134,21 @@ type PortalOption func(*portalOptions)
 
 // portalOptions collects what the options of a portal say.
 type portalOptions struct {
-	group PortalGroup
-	more  []actors.PortalOption
+	group   PortalGroup
+	tcpOnly bool
+	more    []actors.PortalOption
+
+	portalGroup *actors.PortalGroup // that of group
 }
 
-func newPortalOptions(opts []PortalOption) portalOptions {
-	o := portalOptions{group: defaultGroup}
+// portalOptions returns what opts say, and the group that they name.
+func (s *Server) portalOptions(opts []PortalOption) (o portalOptions, err error) {
+	o.group = defaultGroup
 	for _, f := range opts {
 		f(&o)
 	}
-	return o
+	o.portalGroup, err = s.group(o.group)
+	return o, err
 }
 
 // InGroup makes the portal one of group g. Without it the group is "default"
@@ -162,8 +171,19 @@ func RedirectLogins(r Redirect) PortalOption {
 	return func(o *portalOptions) { o.more = append(o.more, actors.RedirectLogins(r)) }
 }
 
-// ListenAndServe listens on a TCP address ("ADDR:PORT", ":3260") and serves
-// until ctx ends or Shutdown is called.
+// TCPOnly has a portal serve iSCSI over TCP and no iSER beside it.
+func TCPOnly() PortalOption { return func(o *portalOptions) { o.tcpOnly = true } }
+
+// ISEROptions are choices for the iSER connections of a portal.
+type ISEROptions = actors.ISEROptions
+
+// ISER sets choices for the iSER connections of the portal.
+func ISER(choices ISEROptions) PortalOption {
+	return func(o *portalOptions) { o.more = append(o.more, actors.ISER(choices)) }
+}
+
+// ListenAndServe listens on a TCP address ("ADDR:PORT", ":3260") and serves there
+// as AddPortal does until ctx ends or Shutdown is called.
 func (s *Server) ListenAndServe(ctx context.Context, addr string, opts ...PortalOption) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
@@ -190,18 +210,31 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, opts ...PortalOption
 
 // AddPortal is Serve without waiting: the portal is open on return. stop closes
 // it and leaves existing connections alone.
+//
+// A portal on a TCP address serves iSER too, unless TCPOnly is among opts: at the
+// same address and port by the adapter that has the address, else by iWARP in
+// software, which tells its connections from TCP's by their first bytes. An adapter
+// that cannot be used is reported in the log and is no error.
 func (s *Server) AddPortal(ctx context.Context, l net.Listener, opts ...PortalOption) (stop func(), err error) {
-	o := newPortalOptions(opts)
-	g, err := s.group(o.group)
+	o, err := s.portalOptions(opts)
 	if err != nil {
 		l.Close()
 		return nil, err
 	}
-	if stop, err = s.node.Serve(ctx, l, g, o.more...); err != nil {
+	stopAdapter := func() {}
+	if at, ok := l.Addr().(*net.TCPAddr); ok && !o.tcpOnly {
+		var soft verbs.Provider
+		if soft, stopAdapter = s.besides(ctx, at.AddrPort(), &o); soft != nil {
+			o.more = append(o.more, actors.SoftISER(soft))
+		}
+	}
+	stopTCP, err := s.node.Serve(ctx, l, o.portalGroup, o.more...)
+	if err != nil {
+		stopAdapter()
 		l.Close()
 		return nil, fmt.Errorf("iserd: %w", err)
 	}
-	return stop, nil
+	return func() { stopTCP(); stopAdapter() }, nil
 }
 
 // DialInternal returns a connection to the server that leaves the process on

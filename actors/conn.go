@@ -75,12 +75,12 @@ type (
 )
 
 func newConnActor(n *Node, l link, p *portal, peer netip.Addr) (*connActor, error) {
-	t, err := l.open(n)
+	t, err := l.open(n, p)
 	if err != nil {
 		return nil, err
 	}
 	a := &connActor{n: n, portal: p, peer: peer, mover: t}
-	policy := &loginPolicy{n: n, group: p.group, peer: peer}
+	policy := &loginPolicy{n: n, portal: p, peer: peer}
 	a.machine = login.NewMachine(policy, login.Env{Outstanding: &n.challenges, Transport: t.kind()})
 	a.engine = iscsi.NewConn(iscsi.Options{Datamover: dataPath(t), Env: a, Pool: t.pool(), Login: a.machine, Orphans: &n.orphans})
 	t.bind(a.engine)
@@ -185,12 +185,26 @@ func (a *connActor) control(msg any) {
 // afterTurn looks at what a turn of the socket has brought.
 func (a *connActor) afterTurn(err error) {
 	switch {
+	case errors.Is(err, tcp.ErrForeign):
+		a.leave()
 	case err != nil:
 		a.broken(err)
 		a.ctx.StopSelf()
 	case a.mover.Lingering() && !a.lingering:
 		a.over(nil)
 	}
+}
+
+// leave gives a connection that began with an MPA request to the portal's inlet.
+// It comes back as another one, over iSER.
+func (a *connActor) leave() {
+	t, ok := a.mover.(tcpTransport)
+	if ok {
+		sock, first := t.Leave()
+		a.n.sys.Go("inlet", func() { a.portal.inlet.take(sock, first) })
+	}
+	a.ctx.SetBehaviour("goes on over iSER")
+	a.ctx.StopSelf()
 }
 
 // over ends the connection in order: the last response goes out first.

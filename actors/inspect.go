@@ -122,12 +122,28 @@ type PortalInfo struct {
 	Address string
 	Group   string
 	Tag     uint16
+	TCP     bool     // iSCSI over TCP is served there
+	ISER    []string // the RDMA providers by which iSER is: native, softiwarp
 }
 
-// Portals lists the portals in the order they were opened.
+// Portals lists the portals in the order they were opened; what is served at one
+// address is one portal.
 func (n *Node) Portals() (out []PortalInfo) {
 	for _, p := range n.registry.Load().portals {
-		out = append(out, PortalInfo{Address: p.listener.Addr().String(), Group: p.group.Name, Tag: p.group.Tag})
+		x := PortalInfo{Address: p.listener.Addr().String(), Group: p.group.Name, Tag: p.group.Tag, TCP: p.provider == ""}
+		switch {
+		case p.provider != "":
+			x.ISER = []string{p.provider}
+		case p.inlet != nil:
+			x.ISER = []string{p.inlet.prov.Name()}
+		}
+		i := slices.IndexFunc(out, func(o PortalInfo) bool { return o.Address == x.Address && o.Group == x.Group })
+		if i < 0 {
+			out = append(out, x)
+			continue
+		}
+		out[i].TCP = out[i].TCP || x.TCP
+		out[i].ISER = append(out[i].ISER, x.ISER...)
 	}
 	return out
 }

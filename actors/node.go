@@ -185,7 +185,7 @@ func (a *rootActor) Receive(ctx runtime.Context, msg any) {
 // are flushed. An error means that ctx ended before all was down.
 func (n *Node) Shutdown(ctx context.Context) error {
 	for _, p := range n.registry.Load().portals {
-		p.listener.Close()
+		p.close()
 	}
 	if drainErr := n.drain(ctx); drainErr != nil {
 		n.log.Warn("initiators did not log out in time", "reason", drainErr)

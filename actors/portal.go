@@ -17,10 +17,15 @@ import (
 func (n *Node) Serve(ctx context.Context, l net.Listener, group *PortalGroup, opts ...PortalOption) (stop func(), err error) {
 	p := newPortal(group, opts)
 	p.listener = l
+	if at := addrPort(l.Addr()); p.inlet != nil && at.IsValid() {
+		p.inlet.n, p.inlet.addr = n, at
+	} else {
+		p.inlet = nil
+	}
 	ref, err := n.spawn(ctx, runtime.Spec{
 		Name: "portal-" + l.Addr().String(), Kind: "portal",
 		New: n.actor(func() runtime.Actor { return &portalActor{n: n, p: p} }),
-	}, func(*runtime.Failure) { l.Close() })
+	}, func(*runtime.Failure) { n.sys.Go("close", p.close) })
 	if err != nil {
 		return nil, fmt.Errorf("portal %v: %w", l.Addr(), err)
 	}
@@ -32,13 +37,23 @@ func (n *Node) Serve(ctx context.Context, l net.Listener, group *PortalGroup, op
 		return nil, err
 	}
 	n.sys.Go("accept", func() { n.accept(p, ref) })
-	n.log.Info("portal is listening", "address", l.Addr().String(), "group", group.Name, "tag", group.Tag)
+	carries := "tcp"
+	if p.inlet != nil {
+		carries = "tcp, iser in software"
+	}
+	n.log.Info("portal is listening", "address", l.Addr().String(), "group", group.Name, "tag", group.Tag, "transport", carries)
 	return func() { n.endPortal(p, ref) }, nil
 }
 
+// endPortal closes a portal. On return its address can be another one's.
 func (n *Node) endPortal(p *portal, ref runtime.Ref) {
-	p.listener.Close()
+	p.close()
 	n.sys.Stop(ref)
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	defer cancel()
+	if err := n.gone(ctx, ref); err != nil {
+		n.log.Warn("a portal does not end", "address", p.listener.Addr().String(), "reason", err)
+	}
 	_ = n.update(func(r *registry) error {
 		for i, q := range r.portals {
 			if q == p {

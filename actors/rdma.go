@@ -16,28 +16,19 @@ import (
 // have the address. The node borrows prov until Shutdown. It returns at once, with
 // the address in use; stop ends listening and leaves connections alone.
 func (n *Node) ServeISER(ctx context.Context, prov verbs.Provider, addr netip.AddrPort, group *PortalGroup, opts ...PortalOption) (at netip.AddrPort, stop func(), err error) {
-	ref, err := n.rdma(ctx, prov)
-	if err != nil {
-		return at, nil, err
-	}
 	p := newPortal(group, opts)
-	type answer struct {
-		l   *iser.Listener
-		err error
-	}
-	a, err := runtime.Call(ctx, n.sys, ref, func(reply func(answer)) any {
-		return listenRDMA{addr: addr, portal: p, reply: func(l *iser.Listener, err error) { reply(answer{l, err}) }}
-	})
-	if err = errors.Join(err, a.err); err != nil {
+	p.provider, p.inlet = prov.Name(), nil
+	l, err := n.listenISER(ctx, prov, listenRDMA{addr: addr, portal: p})
+	if err != nil {
 		return at, nil, fmt.Errorf("portal %v: %w", addr, err)
 	}
-	p.listener = rdmaListener{a.l}
+	p.listener = rdmaListener{l}
 	portalRef, err := n.spawn(ctx, runtime.Spec{
-		Name: "portal-iser-" + a.l.Addr().String(), Kind: "portal",
+		Name: "portal-iser-" + l.Addr().String(), Kind: "portal",
 		New: n.actor(func() runtime.Actor { return &portalActor{n: n, p: p} }),
-	}, func(*runtime.Failure) { a.l.Close() })
+	}, func(*runtime.Failure) { l.Close() })
 	if err != nil {
-		return at, nil, errors.Join(fmt.Errorf("portal %v: %w", addr, err), a.l.Close())
+		return at, nil, errors.Join(fmt.Errorf("portal %v: %w", addr, err), l.Close())
 	}
 	err = n.update(func(r *registry) error {
 		r.portals = append(r.portals, p)
@@ -46,9 +37,26 @@ func (n *Node) ServeISER(ctx context.Context, prov verbs.Provider, addr netip.Ad
 	if err != nil {
 		return at, nil, err
 	}
-	n.log.Info("portal is listening", "address", a.l.Addr().String(), "group", group.Name, "tag", group.Tag,
+	n.log.Info("portal is listening", "address", l.Addr().String(), "group", group.Name, "tag", group.Tag,
 		"transport", "iser", "provider", prov.Name())
-	return a.l.Addr(), func() { n.endPortal(p, portalRef) }, nil
+	return l.Addr(), func() { n.endPortal(p, portalRef) }, nil
+}
+
+// listenISER has the actor of prov do m, and returns the listener.
+func (n *Node) listenISER(ctx context.Context, prov verbs.Provider, m listenRDMA) (*iser.Listener, error) {
+	ref, err := n.rdma(ctx, prov)
+	if err != nil {
+		return nil, err
+	}
+	type answer struct {
+		l   *iser.Listener
+		err error
+	}
+	a, err := runtime.Call(ctx, n.sys, ref, func(reply func(answer)) any {
+		m.reply = func(l *iser.Listener, err error) { reply(answer{l, err}) }
+		return m
+	})
+	return a.l, errors.Join(err, a.err)
 }
 
 // rdmaListener is an iSER listener in the place of a socket's; connections come
@@ -91,6 +99,7 @@ type (
 	listenRDMA struct {
 		addr   netip.AddrPort
 		portal *portal
+		inlet  bool // for connections to the TCP portal at addr
 		reply  func(*iser.Listener, error)
 	}
 	rdmaUsage struct{ reply func(iser.Usage) }
@@ -148,7 +157,11 @@ func (a *rdmaActor) start(ctx runtime.Context) {
 // listen has connections handed to the supervisor of sessions.
 func (a *rdmaActor) listen(m listenRDMA) (*iser.Listener, error) {
 	n := a.n
-	return a.engine.Listen(m.addr, func(r *iser.Request) {
+	listen := a.engine.Listen
+	if m.inlet {
+		listen = a.engine.Inlet
+	}
+	return listen(m.addr, func(r *iser.Request) {
 		if !n.sys.Send(n.sessions, newConn{link: iserLink{r}, portal: m.portal}) {
 			r.Refuse()
 		}

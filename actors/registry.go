@@ -72,6 +72,17 @@ type portal struct {
 	listener   net.Listener
 	advertised string    // "HOST:PORT" that initiators are told; "": where it listens
 	redirect   *Redirect // nil: logins are served
+	iser       ISEROptions
+	provider   string // of RDMA, for a portal that is iSER's alone
+	inlet      *inlet // nil: no iSER beside TCP
+}
+
+// close ends listening.
+func (p *portal) close() {
+	p.listener.Close()
+	if p.inlet != nil {
+		p.inlet.close()
+	}
 }
 
 // registry is what logins look things up in. It is replaced, never changed.
@@ -98,21 +109,22 @@ func (n *Node) update(change func(*registry) error) error {
 
 // loginPolicy decides on the logins of one connection.
 type loginPolicy struct {
-	n     *Node
-	group *PortalGroup
-	peer  netip.Addr
+	n      *Node
+	portal *portal
+	peer   netip.Addr
 }
 
 // Authorize implements login.Policy.
 func (p *loginPolicy) Authorize(id login.Identity) (*login.Grant, error) {
+	group := p.portal.group
 	limits := login.DefaultLimits()
 	limits.CommandWindow = p.n.limits.CommandWindow
 	if id.Discovery {
-		access := p.group.access()
+		access := group.access()
 		if r := access.check(id.InitiatorName, p.peer); r != nil {
 			return nil, r
 		}
-		return &login.Grant{Auth: access.Auth, Limits: limits, PortalGroupTag: p.group.Tag}, nil
+		return &login.Grant{Auth: access.Auth, Limits: limits, PortalGroupTag: group.Tag}, nil
 	}
 	t := p.n.registry.Load().targets[id.TargetName]
 	switch t {
@@ -120,8 +132,8 @@ func (p *loginPolicy) Authorize(id login.Identity) (*login.Grant, error) {
 		return nil, refuse(pdu.LoginTargetNotFound, "there is no target %s", id.TargetName)
 	}
 	cfg := t.cfg.Load()
-	if !cfg.offeredBy(p.group) {
-		return nil, refuse(pdu.LoginTargetNotFound, "portal group %s does not offer target %s", p.group.Name, id.TargetName)
+	if !cfg.offeredBy(group) {
+		return nil, refuse(pdu.LoginTargetNotFound, "portal group %s does not offer target %s", group.Name, id.TargetName)
 	}
 	if r := cfg.admits(id.InitiatorName, p.peer); r != nil {
 		return nil, r
@@ -129,8 +141,11 @@ func (p *loginPolicy) Authorize(id login.Identity) (*login.Grant, error) {
 	if t.offline.Load() {
 		return nil, refuse(pdu.LoginServiceUnavailable, "target %s was taken offline by the operator", id.TargetName)
 	}
-	g := &login.Grant{Auth: cfg.Access.Auth, Limits: cfg.Session, PortalGroupTag: p.group.Tag, TargetAlias: cfg.Alias}
+	g := &login.Grant{Auth: cfg.Access.Auth, Limits: cfg.Session, PortalGroupTag: group.Tag, TargetAlias: cfg.Alias}
 	g.Limits.CommandWindow = p.n.limits.CommandWindow
+	if p.portal.iser.NoInitialR2T {
+		g.Limits.InitialR2TOverISER = false
+	}
 	return g, nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/iserd/iserd/internal/iscsi"
 	"github.com/iserd/iserd/iser"
+	"github.com/iserd/iserd/iser/verbs/softiwarp"
 	"github.com/iserd/iserd/pdu/login"
 	"github.com/iserd/iserd/tcp"
 )
@@ -41,7 +42,7 @@ type transport interface {
 type link interface {
 	RemoteAddr() net.Addr
 	// open makes the transport; when it fails, nothing is left of the link.
-	open(n *Node) (transport, error)
+	open(n *Node, p *portal) (transport, error)
 	// refuse drops the connection.
 	refuse()
 }
@@ -51,8 +52,12 @@ type tcpLink struct{ tcp.Socket }
 
 func (l tcpLink) refuse() { l.Close() }
 
-func (l tcpLink) open(n *Node) (transport, error) {
-	c, err := tcp.NewConn(l.Socket, tcp.Config{Receive: n.rxPool, MaxLoginData: maxLoginData})
+func (l tcpLink) open(n *Node, p *portal) (transport, error) {
+	cfg := tcp.Config{Receive: n.rxPool, MaxLoginData: maxLoginData}
+	if p.inlet != nil {
+		cfg.Foreign = softiwarp.IsRequest
+	}
+	c, err := tcp.NewConn(l.Socket, cfg)
 	if err != nil {
 		l.Close()
 		return nil, err
@@ -94,7 +99,8 @@ type iserLink struct{ *iser.Request }
 
 func (l iserLink) refuse() { l.Refuse() }
 
-func (l iserLink) open(*Node) (transport, error) {
+func (l iserLink) open(_ *Node, p *portal) (transport, error) {
+	l.NoInvalidate = p.iser.NoRemoteInvalidation
 	c, err := l.Open()
 	if err != nil {
 		return nil, err

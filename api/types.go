@@ -31,9 +31,11 @@ type Config struct {
 
 // Portal is a listening address.
 type Portal struct {
-	Address string `json:"address"`
-	Group   string `json:"group"`
-	Tag     uint16 `json:"tag"`
+	Address    string   `json:"address"`
+	Group      string   `json:"group"`
+	Tag        uint16   `json:"tag"`
+	Transports []string `json:"transports"`          // tcp, iser
+	Providers  []string `json:"providers,omitempty"` // of iSER: native (adapters), softiwarp (in software)
 }
 
 // Target is a target as it runs.

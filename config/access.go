@@ -72,9 +72,13 @@ type Portal struct {
 	Source
 	// Address is a numeric address and a port, such as `0.0.0.0:3260` or `[::]:3260`.
 	Address string `hcl:"address,label"`
-	// Transport is what carries iSCSI: `tcp`, or `iser` for RDMA, by the adapter that
-	// has the address, or in software where none has.
-	Transport string `hcl:"transport,optional" default:"tcp" oneof:"tcp|iser" ref:"RFC 7143 §4.2.8, RFC 7145"`
+	// Transport is what carries iSCSI: `tcp`, `iser` for RDMA, or `auto` for both at
+	// one address and port. iSER is by the adapter that has the address, or by iWARP in
+	// software where none has; with `auto` an adapter that cannot be used is reported in
+	// the log and is no reason to fail.
+	Transport string `hcl:"transport,optional" default:"auto" oneof:"auto|tcp|iser" ref:"RFC 7143 §4.2.8, RFC 7145"`
+	// ISER holds choices for connections over iSER.
+	ISER PortalISER `hcl:"iser,block"`
 
 	// Advertise is the address and port that discovery tells initiators, where it is
 	// not the one that is listened on: behind a NAT or a load balancer. It may be a
@@ -96,4 +100,15 @@ type Redirect struct {
 	// Permanent: initiators may remember the new address. Otherwise they ask here
 	// again next time.
 	Permanent bool `hcl:"permanent,optional" default:"false"`
+}
+
+// PortalISER is what is chosen for the iSER connections of a portal.
+type PortalISER struct {
+	Source
+	// RemoteInvalidation: use Send with Invalidate where both sides can. Soft-RoCE of
+	// Linux 6.1 loses connections by it now and then.
+	RemoteInvalidation bool `hcl:"remote_invalidation,optional" default:"true" ref:"RFC 7145 §7.3.2"`
+	// InitialR2T: make initiators wait until their data beyond the command's own PDU is
+	// read. With false the choice is theirs; libiscsi miscounts such data over iSER.
+	InitialR2T bool `hcl:"initial_r2t,optional" default:"true" ref:"RFC 7143 §13.10"`
 }

@@ -74,7 +74,13 @@ portal_group "lan" {
 
 portal_group "san" {
   tag = 2
-  portal "192.0.2.1:860" {}
+  portal "192.0.2.1:860" {
+    transport = "iser"
+    iser {
+      remote_invalidation = false
+      initial_r2t         = false
+    }
+  }
 }
 
 backend "file" "boot" {
@@ -180,6 +186,7 @@ func TestFull(t *testing.T) {
 	if diags.Len() > 0 {
 		t.Fatal(diags.Entries())
 	}
+	iser := config.PortalISER{RemoteInvalidation: true, InitialR2T: true}
 	want := &config.Config{
 		Files: []string{"full.hcl"},
 		Node:  config.Node{Name: "fast"},
@@ -211,11 +218,11 @@ func TestFull(t *testing.T) {
 		},
 		PortalGroups: []config.PortalGroup{
 			{Name: "lan", Tag: 1, DiscoveryAuth: "lab", Portals: []config.Portal{
-				{Address: "0.0.0.0:3260", Transport: "tcp", AddrPort: netip.MustParseAddrPort("0.0.0.0:3260")},
-				{Address: "[::]:3260", Transport: "tcp", AddrPort: netip.MustParseAddrPort("[::]:3260")},
+				{Address: "0.0.0.0:3260", Transport: "auto", ISER: iser, AddrPort: netip.MustParseAddrPort("0.0.0.0:3260")},
+				{Address: "[::]:3260", Transport: "tcp", ISER: iser, AddrPort: netip.MustParseAddrPort("[::]:3260")},
 			}},
 			{Name: "san", Tag: 2, Portals: []config.Portal{
-				{Address: "192.0.2.1:860", Transport: "tcp", AddrPort: netip.MustParseAddrPort("192.0.2.1:860")},
+				{Address: "192.0.2.1:860", Transport: "iser", AddrPort: netip.MustParseAddrPort("192.0.2.1:860")},
 			}},
 		},
 		Backends: []config.Backend{

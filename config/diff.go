@@ -185,8 +185,9 @@ type portalKey struct {
 	group string
 	tag   int
 	via   string
-	told  string // the address that is advertised
-	away  string // where logins are sent
+	told  string  // the address that is advertised
+	away  string  // where logins are sent
+	iser  [2]bool // RemoteInvalidation, InitialR2T
 }
 
 func portalsOf(c *Config) map[portalKey]bool {
@@ -196,6 +197,7 @@ func portalsOf(c *Config) map[portalKey]bool {
 		for j := range g.Portals {
 			p := &g.Portals[j]
 			k := portalKey{addr: p.AddrPort, group: g.Name, tag: g.Tag, via: p.Transport, told: p.Advertise}
+			k.iser = [2]bool{p.ISER.RemoteInvalidation, p.ISER.InitialR2T}
 			if r := p.Redirect; r != nil {
 				k.away = fmt.Sprint(r.To, r.Permanent)
 			}

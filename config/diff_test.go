@@ -67,6 +67,14 @@ func TestDiff(t *testing.T) {
 			`- portal_group "lan" portal "127.0.0.1:3260"  # connections go on`,
 			`+ portal_group "lan" portal "127.0.0.1:3261"`,
 		}},
+		{"transport", `portal "127.0.0.1:3260" {}`, `portal "127.0.0.1:3260" { transport = "tcp" }`, []string{
+			`- portal_group "lan" portal "127.0.0.1:3260"  # connections go on`,
+			`+ portal_group "lan" portal "127.0.0.1:3260"`,
+		}},
+		{"iser", `portal "127.0.0.1:3260" {}`, "portal \"127.0.0.1:3260\" {\niser { remote_invalidation = false }\n}", []string{
+			`- portal_group "lan" portal "127.0.0.1:3260"  # connections go on`,
+			`+ portal_group "lan" portal "127.0.0.1:3260"`,
+		}},
 		{"tag", "tag = 1", "tag = 2", []string{
 			`- portal_group "lan" portal "127.0.0.1:3260"  # connections go on`,
 			`+ portal_group "lan" portal "127.0.0.1:3260"`,

@@ -165,7 +165,7 @@ func (d *Device) open(r *Request) (*Conn, error) {
 	recv := min(maxRecvs+loginRecvs, d.caps.MaxWR)
 	c := &Conn{
 		vc:         r.vc,
-		invalidate: d.caps.SendInv && acceptsInvalidate(r.param.Private),
+		invalidate: d.caps.SendInv && !r.NoInvalidate && acceptsInvalidate(r.param.Private),
 		depth:      min(int(r.param.InitiatorDepth), d.caps.MaxInitRDAtom, d.cfg.Depth, 255),
 	}
 	// What is granted may be more than what is asked for: twice is enough.

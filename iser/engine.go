@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/iserd/iserd/iser/verbs"
@@ -98,11 +99,13 @@ func NewEngine(prov verbs.Provider, cfg Config) (*Engine, error) {
 // Provider is the name of the provider.
 func (e *Engine) Provider() string { return e.prov.Name() }
 
-// Listener is an address that initiators connect to.
+// Listener is an address that initiators connect to, or an inlet for those that
+// have connected elsewhere.
 type Listener struct {
 	e      *Engine
 	addr   netip.AddrPort
 	accept func(*Request)
+	inlet  verbs.Inlet // nil for a listener with a port of its own
 
 	mu     sync.Mutex
 	vl     verbs.Listener
@@ -120,6 +123,35 @@ func (e *Engine) Listen(addr netip.AddrPort, accept func(*Request)) (*Listener, 
 }
 
 const backlog = 128
+
+// Inlet returns a listener for connections that come in at addr, a port of
+// somebody else's, who gives them to Hand. As Listen it has them given to accept.
+// Only a provider in software has that.
+func (e *Engine) Inlet(addr netip.AddrPort, accept func(*Request)) (*Listener, error) {
+	cm, ok := e.cm.(verbs.InletCM)
+	if !ok {
+		return nil, fmt.Errorf("iser: provider %s takes no connections from other ports", e.prov.Name())
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, net.ErrClosed
+	}
+	in := cm.Inlet(addr, backlog)
+	l := &Listener{e: e, addr: addr, accept: accept, inlet: in, vl: in}
+	e.listeners[in] = l
+	return l, nil
+}
+
+// Hand gives an inlet a connection whose first bytes, first, are a request of
+// the transport below iSER. It borrows c, which the caller closes in any case,
+// without shutting it down. Any goroutine.
+func (l *Listener) Hand(c syscall.Conn, first []byte) error {
+	if l.inlet == nil {
+		return errors.New("iser: the listener is no inlet")
+	}
+	return l.inlet.Hand(c, first)
+}
 
 func (l *Listener) open() error {
 	e := l.e
@@ -284,6 +316,10 @@ func (e *Engine) forget(vc verbs.Conn) {
 // Request is a connection that an initiator asks for. It is answered by Open and
 // Conn.Start, or by Refuse.
 type Request struct {
+	// NoInvalidate, set before Open, has Send with Invalidate not used although
+	// both sides could.
+	NoInvalidate bool
+
 	e     *Engine
 	vc    verbs.Conn
 	param verbs.ConnParam

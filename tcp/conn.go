@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -35,7 +36,15 @@ type Config struct {
 	// MaxRecvDataSegmentLength is the longest data segment taken before the
 	// login has declared one.
 	MaxLoginData int
+	// Foreign, if not nil, says whether what the connection began with can be
+	// the beginning of another protocol's first message, and whether all of that
+	// message is there: Turn then ends with ErrForeign.
+	Foreign func(first []byte) (maybe, whole bool)
 }
+
+// ErrForeign ends a connection that began in another protocol. Its socket is
+// open and not the Conn's any more: see Conn.Leave.
+var ErrForeign = errors.New("tcp: the connection speaks another protocol")
 
 // Conn moves the PDUs of one iSCSI connection over a socket. Turn, Flush and
 // the methods of iscsi.Datamover belong to the connection's context; Serve is
@@ -55,6 +64,7 @@ type Conn struct {
 	transfers transfers
 	lingering bool // nothing is taken any more; the rest of the queue goes out
 	closed    bool
+	first     []byte // what a foreign connection began with
 
 	kick   chan struct{} // to the flusher: the socket is full
 	resume chan struct{} // to Serve: the queue is short again
@@ -93,7 +103,7 @@ type Turn struct {
 // reports false (the context is gone) or the socket ends. run must call
 // Conn.Turn with its argument, on whatever goroutine, before it returns true.
 // start starts the flusher's goroutine. The socket is closed on return, and
-// nobody uses it any more.
+// nobody uses it any more, unless it is foreign: then it has left before.
 func (c *Conn) Serve(run func(*Turn) bool, start func(func())) error {
 	flushed := make(chan struct{})
 	start(func() {
@@ -119,6 +129,10 @@ func (c *Conn) Serve(run func(*Turn) bool, start func(func())) error {
 		}
 	})
 	close(c.kick)
+	if errors.Is(t.Err, ErrForeign) {
+		<-flushed // nothing was sent, so it waits for nothing
+		return nil
+	}
 	c.shutdown()
 	<-flushed
 	c.sock.Close()
@@ -157,9 +171,32 @@ func (c *Conn) Turn(t *Turn) {
 	default:
 		c.receiveTurn(t)
 	}
-	if t.Err != nil {
+	switch {
+	case errors.Is(t.Err, ErrForeign):
+		c.closed = true
+	case t.Err != nil:
 		c.Close()
 	}
+}
+
+// Leave returns the socket of a connection whose turn has ended with ErrForeign,
+// and all bytes that were received. The caller owns both.
+func (c *Conn) Leave() (sock Socket, first []byte) { return c.sock, c.first }
+
+// foreign looks at what a connection has begun with; true means that it may be
+// another protocol's, and that more is needed to tell.
+func (c *Conn) foreign() (wait bool, err error) {
+	b := c.rx.bytes()
+	maybe, whole := c.cfg.Foreign(b)
+	switch {
+	case whole:
+		c.first = bytes.Clone(b)
+		c.rx.drop()
+		return false, ErrForeign
+	case !maybe:
+		c.cfg.Foreign = nil
+	}
+	return maybe, nil
 }
 
 func (c *Conn) receiveTurn(t *Turn) {
@@ -291,6 +328,11 @@ func (c *Conn) receive() (empty bool, err error) {
 	if c.lingering {
 		c.rx.discard()
 		return false, nil
+	}
+	if c.cfg.Foreign != nil {
+		if wait, err := c.foreign(); wait || err != nil {
+			return false, err
+		}
 	}
 	return false, c.process()
 }

@@ -110,7 +110,14 @@ func (a *admin) Status(ctx context.Context) (*api.Status, error) {
 func (a *admin) Portals(context.Context) ([]api.Portal, error) {
 	out := []api.Portal{}
 	for _, p := range a.d.server.Portals() {
-		out = append(out, api.Portal(p))
+		x := api.Portal{Address: p.Address, Group: p.Group, Tag: p.Tag, Transports: []string{}, Providers: p.ISER}
+		if p.TCP {
+			x.Transports = append(x.Transports, "tcp")
+		}
+		if len(p.ISER) > 0 {
+			x.Transports = append(x.Transports, "iser")
+		}
+		out = append(out, x)
 	}
 	return out, nil
 }

@@ -145,7 +145,7 @@ func (d *daemon) offer(ctx context.Context, c *config.Config, g *config.PortalGr
 		l.Close()
 		return err
 	}
-	stop, err := addPortal(ctx, d.server, l, portalOptions(p, group)...)
+	stop, err := addPortal(ctx, d.server, l, p, portalOptions(p, group))
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,12 @@ func (d *daemon) offer(ctx context.Context, c *config.Config, g *config.PortalGr
 
 // portalOptions maps a portal block.
 func portalOptions(p *config.Portal, group iserd.PortalGroup) []iserd.PortalOption {
-	opts := []iserd.PortalOption{iserd.InGroup(group)}
+	opts := []iserd.PortalOption{iserd.InGroup(group), iserd.ISER(iserd.ISEROptions{
+		NoRemoteInvalidation: !p.ISER.RemoteInvalidation, NoInitialR2T: !p.ISER.InitialR2T,
+	})}
+	if p.Transport == "tcp" {
+		opts = append(opts, iserd.TCPOnly())
+	}
 	if p.Advertise != "" {
 		opts = append(opts, iserd.Advertise(p.Advertise))
 	}

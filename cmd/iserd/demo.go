@@ -58,6 +58,7 @@ Listening on %[1]s. Try, in another terminal:
   iscsi-ls -s iscsi://%[2]s
   qemu-img info %[3]s
   iserd bench %[3]s
+  iserd bench iser://%[2]s/%[4]s/0      # the same over iSER, by iWARP in software
 
 or, as root, with the kernel's own initiator:
 

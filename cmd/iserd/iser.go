@@ -37,14 +37,13 @@ func (iserPortal) Close() error { return nil }
 // Addr implements net.Listener.
 func (p iserPortal) Addr() net.Addr { return net.TCPAddrFromAddrPort(p.at) }
 
-// addPortal makes what bindPortal gave a portal of the server.
-func addPortal(ctx context.Context, srv *iserd.Server, l net.Listener, opts ...iserd.PortalOption) (stop func(), err error) {
-	p, ok := l.(iserPortal)
-	if !ok {
-		return srv.AddPortal(ctx, l, opts...)
+// addPortal makes what bindPortal gave for p a portal of the server.
+func addPortal(ctx context.Context, srv *iserd.Server, l net.Listener, p *config.Portal, opts []iserd.PortalOption) (stop func(), err error) {
+	if p.Transport == "iser" {
+		_, stop, err = srv.AddISERPortal(ctx, nil, p.AddrPort, opts...)
+		return stop, err
 	}
-	_, stop, err = srv.AddISERPortal(ctx, nil, p.at, opts...)
-	return stop, err
+	return srv.AddPortal(ctx, l, opts...)
 }
 
 func newRDMA() *cobra.Command {

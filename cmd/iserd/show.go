@@ -137,13 +137,12 @@ func lsText(w io.Writer, v *tree, now time.Time) {
 	portals := root.add("portals", "")
 	for _, group := range groupsOf(v.Portals) {
 		g := portals.add("", "")
-		var at []string
-		for _, p := range v.Portals {
-			if p.Group == group {
-				g.text, at = fmt.Sprintf("%s  (tag %d)", p.Group, p.Tag), append(at, p.Address)
+		for i := range v.Portals {
+			if p := &v.Portals[i]; p.Group == group {
+				g.text = fmt.Sprintf("%s  (tag %d)", p.Group, p.Tag)
+				g.add(p.Address, portalState(p))
 			}
 		}
-		g.state = strings.Join(at, ", ")
 	}
 	targets := root.add("targets", "")
 	for i := range v.Targets {
@@ -159,6 +158,26 @@ func lsText(w io.Writer, v *tree, now time.Time) {
 		initiators(branch, t, v.Sessions, now)
 	}
 	root.write(w, "", "")
+}
+
+// portalState says what is served at a portal, and by what.
+func portalState(p *api.Portal) string {
+	var by []string
+	for _, name := range p.Providers {
+		switch name {
+		case "native":
+			by = append(by, "by adapter")
+		case "softiwarp":
+			by = append(by, "in software")
+		default:
+			by = append(by, "by "+name)
+		}
+	}
+	s := strings.Join(p.Transports, ", ")
+	if len(by) > 0 {
+		s += " " + strings.Join(by, " and ")
+	}
+	return s
 }
 
 func groupsOf(portals []api.Portal) (out []string) {

@@ -390,14 +390,8 @@ func (s *stream) response(msg *iser.Message, m Message) error {
 			}
 			s.dataIn(h, t.buf.B[:max(n, 0)])
 		}
-		if t.win != nil && !m.Invalidated {
-			wr := [1]verbs.SendWR{{ID: nothing, Op: verbs.OpLocalInv, InvKey: t.stag, Flags: verbs.SendSignaled}}
-			if _, err := s.c.qp.PostSend(wr[:]); err != nil {
-				return err
-			}
-		}
 		delete(s.tasks, r.InitiatorTaskTag)
-		s.end(t)
+		s.end(t) // which ends the access, if the target has not
 	}
 	s.last = *h
 	s.put(h, msg.Data)

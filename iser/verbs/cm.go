@@ -3,6 +3,7 @@ package verbs
 import (
 	"context"
 	"net/netip"
+	"syscall"
 )
 
 // CM manages connections: a queue of events, and the listeners and
@@ -39,6 +40,26 @@ type Listener interface {
 	// Close ends listening. Requests that were not given out are refused;
 	// connections made from it stay.
 	Close() error
+}
+
+// InletCM is a CM that also takes connections from ports that serve other
+// protocols as well. That takes a transport of the system's own, so only iWARP
+// in software has it.
+type InletCM interface {
+	CM
+	// Inlet returns a listener without a port of its own, with at most backlog
+	// requests in it that Next has not given out (0: 128). addr is what Addr
+	// returns. Owned by the caller.
+	Inlet(addr netip.AddrPort, backlog int) Inlet
+}
+
+// Inlet is a listener whose connections were accepted by somebody else.
+type Inlet interface {
+	Listener
+	// Hand makes c, whose first bytes, read, were read already, a connection of
+	// the inlet. It duplicates c's socket and borrows c; the caller closes c in
+	// any case, without shutting it down. Any goroutine.
+	Hand(c syscall.Conn, read []byte) error
 }
 
 // ConnParam is what the two sides tell each other when they connect. All of

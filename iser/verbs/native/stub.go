@@ -22,6 +22,9 @@ func (p *Provider) Name() string { return "native" }
 
 var errBuilt = fmt.Errorf("native: %w: this program was built without it (it needs Linux on amd64 or arm64, and cgo)", verbs.ErrUnavailable)
 
+// Present reports that there is no device for this program.
+func Present() bool { return false }
+
 // Devices says that there are none.
 func (p *Provider) Devices() ([]verbs.Device, error) { return nil, errBuilt }
 

@@ -13,6 +13,9 @@ import (
 	"github.com/iserd/iserd/iser/verbs"
 )
 
+// Present reports whether the kernel has an RDMA device. It loads no library.
+func Present() bool { return len(kernelDevices(systemRoot)) > 0 }
+
 // sysfsPort fills in Rate, NetDev and GIDs of the port p.Number of device name
 // (Documentation/ABI/stable/sysfs-class-infiniband). What sysfs does not have
 // stays empty.

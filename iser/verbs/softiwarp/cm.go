@@ -36,7 +36,7 @@ type CM struct {
 	ready [64]unix.EpollEvent // of Next
 }
 
-var _ verbs.CM = (*CM)(nil)
+var _ verbs.InletCM = (*CM)(nil)
 
 // watcher is what a socket in the CM's epoll instance belongs to.
 type watcher interface {

@@ -73,8 +73,8 @@ func TestMPAFrame(t *testing.T) {
 
 func TestIsRequest(t *testing.T) {
 	for _, c := range []struct {
-		b           string
-		maybe, sure bool
+		b            string
+		maybe, whole bool
 	}{
 		{"", true, false},
 		{"M", true, false},
@@ -82,11 +82,16 @@ func TestIsRequest(t *testing.T) {
 		{"MPA ID Rep Frame", false, false},
 		{"C\x87\x00\x00", false, false},
 		{"\x03", false, false},
-		{mpaRequestKey, true, true},
-		{mpaRequestKey + "x", true, true},
+		{mpaRequestKey, true, false},
+		{mpaRequestKey + "\x00\x01\x00", true, false},
+		{mpaRequestKey + "\x00\x01\x00\x00", true, true},
+		{mpaRequestKey + "\x00\x01\x00\x04abc", true, false},
+		{mpaRequestKey + "\x00\x01\x00\x04abcd", true, true},
+		{mpaRequestKey + "\x00\x01\x00\x04abcde", true, true},
+		{mpaRequestKey + "\x00\x01\x02\x01", true, true}, // too long, which is certain
 	} {
-		if maybe, sure := IsRequest([]byte(c.b)); maybe != c.maybe || sure != c.sure {
-			t.Errorf("IsRequest(%q) = %v, %v", c.b, maybe, sure)
+		if maybe, whole := IsRequest([]byte(c.b)); maybe != c.maybe || whole != c.whole {
+			t.Errorf("IsRequest(%q) = %v, %v", c.b, maybe, whole)
 		}
 	}
 }

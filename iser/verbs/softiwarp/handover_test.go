@@ -33,8 +33,8 @@ func TestHandOver(t *testing.T) {
 		first := make([]byte, read)
 		_, err = io.ReadFull(s, first)
 		must(t, err)
-		if maybe, sure := IsRequest(first); !maybe || sure != (read >= PeekLen) {
-			t.Fatalf("IsRequest of %d bytes: %v, %v", read, maybe, sure)
+		if maybe, whole := IsRequest(first); !maybe || whole != (read == len(request)) {
+			t.Fatalf("IsRequest of %d bytes: %v, %v", read, maybe, whole)
 		}
 		must(t, inlet.Hand(s.(*net.TCPConn), first))
 		must(t, s.Close())

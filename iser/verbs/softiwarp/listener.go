@@ -28,7 +28,7 @@ type Listener struct {
 	closed  bool
 }
 
-var _ verbs.Listener = (*Listener)(nil)
+var _ verbs.Inlet = (*Listener)(nil)
 
 // kernelBacklog is how many connections may wait to be accepted.
 const kernelBacklog = 1024
@@ -53,14 +53,9 @@ func (l *Listener) listen(sa unix.Sockaddr) error {
 	return err
 }
 
-// Inlet returns a listener without a socket of its own: requests come from
-// connections handed over with Hand. addr is what Addr returns; at most
-// backlog connections are in it that Next has not given out, 0: 128. Owned by
-// the caller.
-//
-// It is for a port that serves other protocols as well, whose owner tells them
-// apart by the first bytes (IsRequest).
-func (m *CM) Inlet(addr netip.AddrPort, backlog int) *Listener {
+// Inlet implements verbs.InletCM. The owner of the port tells MPA from other
+// protocols by the first bytes (IsRequest).
+func (m *CM) Inlet(addr netip.AddrPort, backlog int) verbs.Inlet {
 	if backlog <= 0 {
 		backlog = 128
 	}
@@ -68,23 +63,23 @@ func (m *CM) Inlet(addr netip.AddrPort, backlog int) *Listener {
 }
 
 // IsRequest says whether first, which a connection began with, can be the
-// beginning of an MPA request, and whether that is certain. An iSCSI Login
-// Request begins with 0x43 or 0x03, never with 'M'.
-func IsRequest(first []byte) (maybe, sure bool) {
+// beginning of an MPA request frame (RFC 5044 section 7.1), and whether all of
+// the frame is there. An iSCSI Login Request begins with 0x43 or 0x03, never
+// with 'M'.
+func IsRequest(first []byte) (maybe, whole bool) {
 	n := min(len(first), mpaKeyLen)
-	maybe = string(first[:n]) == mpaRequestKey[:n]
-	return maybe, maybe && n == mpaKeyLen
+	if string(first[:n]) != mpaRequestKey[:n] {
+		return false, false
+	}
+	if len(first) < mpaHeaderLen {
+		return true, false
+	}
+	length, err := mpaFrameLen(first[:mpaHeaderLen], false)
+	return true, err != nil || len(first) >= length
 }
 
-// PeekLen is how many bytes of a connection are enough for IsRequest to be
-// certain.
-const PeekLen = mpaKeyLen
-
-// Hand makes c, of which the bytes read were read already, a connection of
-// the listener: its request comes from CM.Next. read must not go beyond the
-// MPA request frame, which no peer does before it has a reply. The connection
-// is c's socket, duplicated; the caller closes c in any case, without shutting
-// it down. Any goroutine.
+// Hand implements verbs.Inlet. read must not go beyond the MPA request frame,
+// which no peer does before it has a reply.
 func (l *Listener) Hand(c syscall.Conn, read []byte) error {
 	if len(read) > mpaHeaderLen+mpaMaxPD {
 		return errMPALength
