@@ -40,6 +40,8 @@ type connActor struct {
 	ctx         runtime.Context
 	log         hclog.Logger
 	session     runtime.Ref
+	user        string // CHAP user that was proved
+	observed    observed
 	target      *Target
 	stopLogin   func()
 	heard       bool // something came since the last tick
@@ -121,6 +123,7 @@ func (a *connActor) Receive(ctx runtime.Context, msg any) {
 		defer a.mover.Close()
 		a.engine.Close()
 		a.machine.Close()
+		a.endFlows()
 		return
 	case runtime.Terminated:
 		if m.Ref == a.session {
@@ -147,6 +150,7 @@ func (a *connActor) start(ctx runtime.Context) {
 	a.ctx = ctx
 	a.log = ctx.Log().With("peer", a.mover.RemoteAddr().String())
 	ctx.SetBehaviour("login")
+	a.observeAll()
 	a.stopLogin = ctx.After(a.n.limits.LoginTimeout, loginTimeout{})
 }
 
@@ -177,6 +181,10 @@ func (a *connActor) control(msg any) {
 		}
 	case requestLogout:
 		a.requestLogout(m)
+	case observe:
+		a.observe(m.o, false)
+	case unobserve:
+		a.unobserve(m.o)
 	case lingerOver:
 		a.ctx.StopSelf()
 	}
@@ -226,6 +234,7 @@ func (a *connActor) over(err error) {
 // Admit implements iscsi.Env.
 func (a *connActor) Admit(res login.Result) {
 	m := admit{conn: a.ctx.Self(), result: res, peer: SessionInfo{Peer: a.mover.RemoteAddr()}}
+	a.user = res.User
 	if res.Identity.Discovery {
 		a.n.admitDiscovery(m)
 		return
@@ -248,6 +257,7 @@ func (a *connActor) Admit(res login.Result) {
 func (a *connActor) admitted(m admitted) {
 	a.session = m.ref
 	a.ctx.Watch(m.ref)
+	a.describe(m.session)
 	if err := a.engine.Admitted(m.session); err != nil {
 		a.over(err)
 		return

@@ -89,8 +89,9 @@ type Node struct {
 	rdmaMu    sync.Mutex                     // guards providers
 	providers map[verbs.Provider]runtime.Ref // the actors of RDMA providers
 
-	mu       sync.Mutex // serialises changes of the registry
-	registry atomic.Pointer[registry]
+	mu        sync.Mutex // serialises changes of the registry and of observers
+	registry  atomic.Pointer[registry]
+	observers atomic.Pointer[[]observer]
 }
 
 // NewNode starts an empty tree.

@@ -58,6 +58,9 @@ func (c *Conn) GetData(t *iscsi.Task) {
 	} else {
 		q.transfers = append(q.transfers, transfer{})
 	}
+	if c.engine.Tap() != nil {
+		c.tapR2T(t, len(dst))
+	}
 	q.transfers[i] = transfer{task: t, dst: dst, lkey: lkey, queue: true}
 	q.queue = append(q.queue, i)
 }
@@ -106,6 +109,9 @@ func (c *Conn) endTransfer(i int) {
 	task, n := t.task, len(t.dst)
 	if t.dead || t.lost || t.next < n {
 		n = 0
+	}
+	if n > 0 && c.engine.Tap() != nil {
+		c.tapDataOut(task, t.dst)
 	}
 	*t = transfer{}
 	q.free = append(q.free, i)

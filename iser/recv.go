@@ -147,6 +147,9 @@ func (c *Conn) take(b []byte) error {
 	if limit := c.maxData(); len(m.Data) > limit {
 		return fmt.Errorf("%v with a data segment of %d bytes, more than the %d declared", m.BHS.Opcode(), len(m.Data), limit)
 	}
+	if t := c.engine.Tap(); t != nil {
+		t.PDU(m.BHS, m.AHS, m.Data, 0)
+	}
 	return c.engine.ReceiveRemote(m.BHS, m.AHS, m.Data, iscsi.RemoteBuffers{
 		WriteSTag: m.Header.WriteSTag, WriteBase: m.Header.WriteBase,
 		ReadSTag: m.Header.ReadSTag, ReadBase: m.Header.ReadBase,

@@ -197,6 +197,9 @@ func (c *Conn) control(h *pdu.BHS, data []byte, t *iscsi.Task, inv uint32) int {
 	if c.normal && len(data) > maxSendData && h.Opcode() == pdu.OpSCSIResponse {
 		data = cutSense(h, data)
 	}
+	if tap := c.engine.Tap(); tap != nil {
+		tap.PDU(h, nil, data, iscsi.TapOut)
+	}
 	n := HeaderLen + pdu.BHSLen + len(data)
 	s := c.takeSlot(n)
 	if s < 0 {
@@ -246,6 +249,9 @@ func (c *Conn) PutData(t *iscsi.Task) {
 		}
 	}
 	c.putWrites(t, data, lkey)
+	if c.engine.Tap() != nil {
+		c.tapDataIn(t, data)
+	}
 	var h pdu.BHS
 	c.engine.EncodeResponse(&h, t)
 	c.putResponse(&h, t, data, direct)

@@ -380,11 +380,13 @@ func (c *Conn) next() (bool, error) {
 		return false, nil
 	}
 	if c.headerDigest && !pdu.CheckDigest(b[hlen:], pdu.UpdateCRC32C(0, b[:hlen])) {
+		c.tapIn(h, b[pdu.BHSLen:hlen], nil, iscsi.TapBadHeader)
 		return false, errHeaderDigest
 	}
 	if total := end + c.dataLen(dsl); len(b) >= total {
 		c.rx.consume(total)
 		if c.dataDigest && dsl > 0 && !c.dataDigestGood(b[end:total]) {
+			c.tapIn(h, b[pdu.BHSLen:hlen], b[end:end+dsl], iscsi.TapBadData)
 			c.engine.Reject(h, pdu.RejectDataDigestError)
 			return false, errDataDigest
 		}
@@ -414,6 +416,9 @@ func (c *Conn) dataDigestGood(b []byte) bool {
 }
 
 func (c *Conn) deliver(h *pdu.BHS, ahs, data []byte) error {
+	if c.engine.Tap() != nil {
+		c.tapIn(h, ahs, data, 0)
+	}
 	if h.Opcode() == pdu.OpDataOut && h.TargetTransferTag() != pdu.ReservedTag {
 		return c.dataOut(h, data)
 	}

@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/iserd/iserd/internal/bufpool"
+	"github.com/iserd/iserd/internal/iscsi"
 	"github.com/iserd/iserd/pdu"
 )
 
@@ -158,6 +159,7 @@ func (c *Conn) continuePlaced() (bool, error) {
 		pad := d.tail - pdu.DigestLen
 		crc := pdu.UpdateCRC32C(pdu.UpdateCRC32C(0, d.dst), b[:pad])
 		if !pdu.CheckDigest(b[pad:], crc) {
+			c.tapIn(&d.bhs, d.ahs, d.dst, iscsi.TapBadData)
 			c.engine.Reject(&d.bhs, pdu.RejectDataDigestError)
 			return false, errDataDigest
 		}

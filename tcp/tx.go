@@ -182,6 +182,9 @@ func (c *Conn) SendControl(h *pdu.BHS, data []byte) {
 			n += pdu.DigestLen
 		}
 	}
+	if c.engine.Tap() != nil {
+		c.tapOut(h, data)
+	}
 	b := c.tx.space(n)
 	b = b[c.putHeader(b, h):]
 	if len(data) == 0 {
@@ -262,6 +265,9 @@ func (c *Conn) putDataIn(d *pdu.DataIn, t *iscsi.Task, last bool, data []byte) {
 	h := (*pdu.BHS)(b) // made where it is sent from: a copy would be an allocation
 	d.Encode(h)
 	c.engine.StampWindow(h)
+	if c.engine.Tap() != nil {
+		c.tapOut(h, data)
+	}
 	c.sealHeader(b)
 	c.tx.push(data)
 	pad := pdu.Pad(len(data))

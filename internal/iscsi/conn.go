@@ -42,6 +42,7 @@ type Conn struct {
 	statSN  uint32
 	remote  RemoteBuffers // of the PDU in hand
 	rdma    RDMA          // nil: the datamover is not one
+	tap     Tap           // nil: nobody looks
 
 	tasks map[uint32]*Task // tasks that wait for data or for a unit, by InitiatorTaskTag
 	free  []*Task
