@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/pprof"
 	"strconv"
@@ -44,6 +45,10 @@ type Daemon interface {
 	ConfigText(ctx context.Context) ([]byte, error) // HCL, without secrets
 	Plan(ctx context.Context) (*Plan, error)        // not nil when the error is ErrInvalid
 	Reload(ctx context.Context) (*Plan, error)      // the same
+
+	// Capture writes PDUs as pcapng until ctx ends or w fails. An error comes before
+	// anything is written, or from w.
+	Capture(ctx context.Context, w io.Writer, o *CaptureOptions) error
 
 	// Subscribe has f called for each event; f must not block.
 	Subscribe(f func(Event)) (cancel func())
@@ -208,6 +213,7 @@ func (s *server) changing() {
 	s.do("POST /v1/actors/{path...}", func(r *http.Request) error {
 		return s.d.ActorDo(r.Context(), r.PathValue("path"), r.URL.Query().Get("do"))
 	})
+	s.handle("GET /v1/capture", s.capture)
 	get(s, "/v1/log", s.d.LogLevels)
 	s.do("PUT /v1/log", func(r *http.Request) error {
 		var l LogLevels

@@ -198,7 +198,7 @@ func TestFull(t *testing.T) {
 			Sessions: 16, LoginTimeout: 10 * time.Second, NopInterval: 5 * time.Second,
 			NopTimeout: 90 * time.Second, CommandsPerSession: 32, BufferMemory: 2 << 30,
 		},
-		Console: config.Console{Listen: config.DefaultConsole},
+		Console: config.Console{Listen: config.DefaultConsole, Capture: true},
 		Auths: []config.Auth{
 			{
 				Name: "esx", Type: config.AuthMutualCHAP, Algorithms: []string{"SHA-256", "MD5"},
@@ -318,7 +318,7 @@ func TestEmpty(t *testing.T) {
 			Sessions: 1024, LoginTimeout: 15 * time.Second, NopInterval: 5 * time.Second, NopTimeout: 5 * time.Second,
 			CommandsPerSession: 128, BufferMemory: 1 << 30, ShutdownTimeout: 5 * time.Second,
 		},
-		Console: config.Console{Listen: config.DefaultConsole},
+		Console: config.Console{Listen: config.DefaultConsole, Capture: true},
 		Files:   []string{"empty.hcl"},
 	}
 	if d := cmp.Diff(want, c, cmpopts.IgnoreTypes(config.Source{})); d != "" {

@@ -21,6 +21,9 @@ type Console struct {
 	// FaultInjection: let an administrator make actors panic, to see what
 	// supervision does.
 	FaultInjection bool `hcl:"fault_injection,optional" default:"false"`
+	// Capture: let an administrator record what goes over connections, which has
+	// the data of disks in it.
+	Capture bool `hcl:"capture,optional" default:"true"`
 	// Remote is the same over TCP, with mutual TLS.
 	Remote *Remote `hcl:"remote,block"`
 }

@@ -59,6 +59,7 @@ func (r *rig) open(c config.Console, h *config.HTTP) *api.Client {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(o.close)
+	r.at = full.Console.Listen
 	cl, err := api.NewClient(full.Console.Listen, nil)
 	if err != nil {
 		r.t.Fatal(err)

@@ -26,6 +26,7 @@ type rig struct {
 	t    *testing.T
 	file string
 	addr string
+	at   string // of the console, once it is open
 	ctl  *control
 }
 

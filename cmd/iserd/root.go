@@ -54,7 +54,29 @@ Try it:
 		PersistentPreRun:  func(*cobra.Command, []string) { *started = true },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newServe(), newStatus(), newLs(), newTop(), newTarget(), newLUN(), newSession(), newPR(), newALUA(), newActors(), newLogins(), newEvents(),
-		newConfig(), newPlan(), newLog(), newDebug(), newCheck(), newVersion(), newRDMA(), bench.NewCommand(), newMan())
+	root.AddCommand(
+		newServe(),
+		newStatus(),
+		newLs(),
+		newTop(),
+		newTarget(),
+		newLUN(),
+		newSession(),
+		newPR(),
+		newALUA(),
+		newActors(),
+		newLogins(),
+		newEvents(),
+		newCapture(),
+		newConfig(),
+		newPlan(),
+		newLog(),
+		newDebug(),
+		newCheck(),
+		newVersion(),
+		newRDMA(),
+		bench.NewCommand(),
+		newMan(),
+	)
 	return root
 }

@@ -29,7 +29,7 @@ from one to the next; the last line tells the other keys.`,
 
 // watch runs the screens.
 func (c *link) watch(cmd *cobra.Command, o console.Options) error {
-	if _, err := unix.IoctlGetTermios(int(os.Stdout.Fd()), unix.TCGETS); err != nil {
+	if !isTerminal(os.Stdout) {
 		return usageError(errors.New("this needs a terminal; other commands print the same with -o json"))
 	}
 	cl, err := c.dial()
@@ -41,4 +41,14 @@ func (c *link) watch(cmd *cobra.Command, o console.Options) error {
 		return exitOf(err)
 	}
 	return console.Run(cmd.Context(), cl, o)
+}
+
+// isTerminal reports whether w is a terminal.
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }

@@ -86,7 +86,7 @@ func (c *Capture) Flow(p Peers) *Flow {
 		f.link.iface = ifISER
 	}
 	switch k := &p.Known; {
-	case c.o.Filter.any() || !p.Fresh && k.InitiatorName != "" && c.o.match(k.TSIH, k.InitiatorName, k.TargetName):
+	case c.o.any() || !p.Fresh && k.InitiatorName != "" && c.o.match(k.TSIH, k.InitiatorName, k.TargetName):
 		f.verdict = wanted
 	case !p.Fresh:
 		return nil
