@@ -322,14 +322,30 @@ func (a *lunActor) resize(size int64) error {
 	if a.l.unit == nil {
 		return errors.New("the LUN is not online")
 	}
+	change := a.refresh
 	if size > 0 {
-		if err := a.grow(size); err != nil {
-			return err
-		}
+		change = func() error { return a.grow(size) }
+	}
+	if err := change(); err != nil {
+		return err
 	}
 	changed, err := a.l.unit.Resized()
 	if changed {
 		a.l.port.Attention(scsi.AttentionCapacityChanged, nil)
+	}
+	return err
+}
+
+// refresh has the backend look at the size of what it is made of.
+func (a *lunActor) refresh() error {
+	r, ok := luns.As[luns.Refresher](a.l.backend)
+	if !ok {
+		return nil // what Info tells is how it is
+	}
+	old := a.l.unit.Capacity() * uint64(a.l.unit.BlockSize())
+	size, err := r.Refresh(context.Background())
+	if err == nil && uint64(size) < old {
+		return fmt.Errorf("the backend has %d bytes by now, less than the %d that initiators know of: grow it back, or take the LUN away and attach it again", size, old)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -72,10 +73,16 @@ func (a *admin) isMadeLocked(name string) error {
 	case a.made[name] != nil:
 		return nil
 	case targetOf(a.running, name) != nil:
-		return api.Problemf(api.ErrConflict, "target %s is in the configuration files: change them and reload", name)
+		return api.Problemf(api.ErrConflict, "target %s is in the configuration files: change them (%s) and reload", name, placeOf(targetOf(a.running, name)))
 	default:
 		return api.Problemf(api.ErrNotFound, "there is no target %s", name)
 	}
+}
+
+// placeOf is where a target is configured.
+func placeOf(t *config.Target) string {
+	at := t.Header()
+	return fmt.Sprintf("%s:%d", at.Filename, at.Start.Line)
 }
 
 // EnsureLUN implements api.Daemon.
@@ -155,6 +162,9 @@ func (a *admin) DeleteLUN(ctx context.Context, target string, lun uint16) error 
 // through the API: the size of others is in a file.
 func (a *admin) ResizeLUN(ctx context.Context, target string, lun uint16, size string) error {
 	if size == "" {
+		if err := a.freeSize(target, lun); err != nil {
+			return err
+		}
 		return a.onTarget(target, func(t *iserd.Target) error { return t.Resize(ctx, lun) })
 	}
 	n, err := config.ParseSize(size)
@@ -183,6 +193,22 @@ func (a *admin) ResizeLUN(ctx context.Context, target string, lun uint16, size s
 		return api.Problemf(api.ErrConflict, "the size of a %s backend is changed by its own means; resize without a size then", b.Kind)
 	}
 	return a.putLocked(ctx, target, c)
+}
+
+// freeSize refuses to take over the size of a store whose configured size is
+// exact: the daemon would not start with another one.
+func (a *admin) freeSize(target string, lun uint16) error {
+	c, _, _ := a.inForce()
+	l := lunOf(targetOf(c, target), lun)
+	if l == nil {
+		return nil // the server has its own error for that
+	}
+	b := c.Backend(l.Backend)
+	if b == nil || b.File == nil || b.File.Size == 0 || b.File.Create {
+		return nil
+	}
+	at := b.File.At("size")
+	return api.Problemf(api.ErrConflict, "%s is to have %s, by %s:%d: change it there and reload, or leave it out", b.Ref(), config.FormatSize(b.File.Size), at.Filename, at.Start.Line)
 }
 
 // fragment makes a configuration of a specification, without what is left to the

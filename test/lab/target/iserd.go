@@ -33,7 +33,46 @@ func (p iserd) prepare(d *Daemon) error {
 			return err
 		}
 	}
-	return os.WriteFile(p.config(d), []byte(p.hcl(d)), 0o600)
+	return p.write(d)
+}
+
+func (p iserd) write(d *Daemon) error {
+	text := fmt.Sprintf("console { listen = %q }\n", "unix:"+d.console())
+	if d.HCL != nil {
+		text += d.HCL(d)
+	} else {
+		text += p.hcl(d)
+	}
+	return os.WriteFile(p.config(d), []byte(text), 0o600)
+}
+
+// console is the administrator's socket.
+func (d *Daemon) console() string { return filepath.Join(d.dir, "console.sock") }
+
+// Rewrite writes another configuration file, for a reload.
+func (d *Daemon) Rewrite(hcl func(d *Daemon) string) {
+	d.t.Helper()
+	d.HCL = hcl
+	if err := (iserd{}).write(d); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// Iserd runs a command of iserd that talks to the daemon, such as "status", and
+// returns what it printed. It fails the test when the command does.
+func (d *Daemon) Iserd(args ...string) string {
+	d.t.Helper()
+	bin, err := Binary()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	cmd := exec.Command(bin, args...)
+	cmd.Env = append(os.Environ(), "ISERD_CONSOLE=unix:"+d.console())
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		d.t.Fatalf("iserd %v: %v\n%s", args, err, out)
+	}
+	return string(out)
 }
 
 func (p iserd) command(d *Daemon) *exec.Cmd {

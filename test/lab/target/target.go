@@ -50,6 +50,9 @@ type Config struct {
 	// MutualUser and MutualSecret are the daemon's own proof.
 	User, Secret             string
 	MutualUser, MutualSecret string
+	// HCL, when it is not nil, makes iserd's whole configuration but for the
+	// console, in place of what the fields above say; Portal() listens then.
+	HCL func(d *Daemon) string
 }
 
 // program is a target daemon that the harness knows how to run.
