@@ -126,6 +126,24 @@ func TestLoginAnswers(t *testing.T) {
 	}
 }
 
+// What a target takes over iSER is its TargetRecvDataSegmentLength: Linux's declares
+// a MaxRecvDataSegmentLength of 262144 beside it.
+func TestLoginTargetRecvDataSegmentLength(t *testing.T) {
+	for answers, want := range map[string]int{
+		"MaxRecvDataSegmentLength=262144\x00":                                                           262144,
+		"RDMAExtensions=No\x00MaxRecvDataSegmentLength=262144\x00":                                      262144,
+		"RDMAExtensions=Yes\x00TargetRecvDataSegmentLength=4096\x00MaxRecvDataSegmentLength=262144\x00": 4096,
+		"RDMAExtensions=Yes\x00MaxRecvDataSegmentLength=262144\x00":                                     8192,
+	} {
+		f, c := newFake(t)
+		go f.login(answers)
+		r, err := initiator.Negotiate(testContext(t), c, initiator.Options{TargetName: "iqn.2026-11.com.example:fake"})
+		if err != nil || r.Params.MaxRecvDataSegmentLength != want {
+			t.Errorf("%q: %+v, %v; want %d", answers, r, err, want)
+		}
+	}
+}
+
 func TestLoginRefused(t *testing.T) {
 	f, c := newFake(t)
 	go func() {

@@ -66,6 +66,7 @@ func defaultParams() login.Params {
 		DefaultTime2Wait: 2, DefaultTime2Retain: 20, MaxOutstandingR2T: 1,
 		DataPDUInOrder: true, DataSequenceInOrder: true,
 		ISCSIProtocolLevel: 1, TaskReporting: "RFC3720",
+		TargetRecvDataSegmentLength: 8192,
 	}
 }
 
@@ -89,6 +90,9 @@ func applyAnswers(o *Options, got []text.Pair) (login.Params, error) {
 		a.apply(x.Key, x.Value)
 	}
 	a.p.FirstBurstLength = min(a.p.FirstBurstLength, a.p.MaxBurstLength)
+	if a.p.RDMAExtensions { // RFC 7145 §6.4: it stands for MaxRecvDataSegmentLength, whatever the target says of that
+		a.p.MaxRecvDataSegmentLength = a.p.TargetRecvDataSegmentLength
+	}
 	return a.p, a.err
 }
 
@@ -123,6 +127,10 @@ func (a *answers) apply(key, v string) {
 		p.DataPDUInOrder = a.boolean(key, v)
 	case "DataSequenceInOrder":
 		p.DataSequenceInOrder = a.boolean(key, v)
+	case "RDMAExtensions":
+		p.RDMAExtensions = a.boolean(key, v)
+	case "TargetRecvDataSegmentLength":
+		p.TargetRecvDataSegmentLength = a.number(key, v, 512, 1<<24-1)
 	default:
 	}
 }

@@ -67,6 +67,7 @@ type Conn struct {
 	down   chan struct{}
 	once   sync.Once
 	closed bool
+	logout bool // the last message was a Logout Response
 }
 
 // Message is what has completed: one received, or the failure of the queue pair.
@@ -315,6 +316,7 @@ func (c *Conn) Poll(timeout time.Duration, keep bool, take func(Message) error) 
 			c.posted--
 			j := int(wc.ID &^ recvBit)
 			m := Message{Data: c.recvs[j].B[:wc.Len], Invalidated: wc.Flags&verbs.WCWithInv != 0, InvKey: wc.InvKey}
+			c.logout = len(m.Data) > iser.HeaderLen && pdu.Opcode(m.Data[iser.HeaderLen]) == pdu.OpLogoutResponse
 			if err := take(m); err != nil {
 				return err
 			}
@@ -341,6 +343,9 @@ func (c *Conn) Close() error {
 		return nil
 	}
 	c.closed = true
+	if c.logout {
+		c.linger()
+	}
 	_ = c.vc.Disconnect()
 	deadline := time.Now().Add(time.Second)
 	for time.Now().Before(deadline) { // let what was posted go out, and the flushes come
@@ -353,6 +358,19 @@ func (c *Conn) Close() error {
 	<-c.cmDone
 	return c.free()
 }
+
+// linger gives the target time to see its Logout Response as sent, or to end the
+// connection itself. Linux's isert over siw, when the initiator is quicker than its
+// own completion, warns ("iscsit_release_cmd") and takes no further login.
+func (c *Conn) linger() {
+	for deadline := time.Now().Add(lingerTime); time.Now().Before(deadline); {
+		if c.Poll(time.Until(deadline), false, func(Message) error { return nil }) != nil {
+			return
+		}
+	}
+}
+
+const lingerTime = 50 * time.Millisecond
 
 func (c *Conn) free() error {
 	var errs []error

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,8 @@ type Guest struct {
 	// Share is the host's directory that the guest sees as /lab, for programs
 	// and results; "" means a new one.
 	Share string
+	// Forward are TCP ports of the guest that the host reaches, on VM.Port.
+	Forward []int
 	// Memory in MiB; 0 means 2048.
 	Memory int
 	// Timeout ends the run, boot and shutdown included; 0 means 5 minutes.
@@ -48,6 +51,7 @@ type VM struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	share  string
+	ports  map[int]int
 	limit  <-chan time.Time
 	done   chan struct{} // closed when the guest is gone and its output read
 	mu     sync.Mutex
@@ -94,8 +98,8 @@ func Start(t testing.TB, g Guest) *VM {
 			t.Fatal(err)
 		}
 	}
-	vm := &VM{t: t, share: g.Share, budget: g.Timeout, done: make(chan struct{}), more: make(chan struct{})}
-	vm.cmd = exec.Command("qemu-system-x86_64", arguments(g, img)...)
+	vm := &VM{t: t, share: g.Share, ports: freePorts(t, g.Forward), budget: g.Timeout, done: make(chan struct{}), more: make(chan struct{})}
+	vm.cmd = exec.Command("qemu-system-x86_64", arguments(g, img, vm.ports)...)
 	vm.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	output, input, err := os.Pipe()
 	if err != nil {
@@ -115,7 +119,11 @@ func Start(t testing.TB, g Guest) *VM {
 // arguments of QEMU: a machine with two CPUs, the file systems, the shared
 // directory, and two serial ports, the kernel's and the script's. The user
 // network reaches the host's 127.0.0.1 as 10.0.2.2.
-func arguments(g Guest, img image) []string {
+func arguments(g Guest, img image, ports map[int]int) []string {
+	network := []string{"user", "id=n0"}
+	for guest, host := range ports {
+		network = append(network, fmt.Sprintf("hostfwd=tcp:127.0.0.1:%d-:%d", host, guest))
+	}
 	return []string{
 		"-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max", "-smp", "2",
 		"-m", strconv.Itoa(g.Memory), "-nodefaults", "-display", "none", "-no-reboot",
@@ -124,7 +132,7 @@ func arguments(g Guest, img image) []string {
 		"-drive", "file=" + img.root + ",format=raw,if=virtio,snapshot=on",
 		"-drive", "file=" + img.modules + ",format=raw,if=virtio,readonly=on",
 		"-virtfs", "local,path=" + g.Share + ",mount_tag=lab,security_model=none,multidevs=remap",
-		"-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,romfile=",
+		"-netdev", strings.Join(network, ","), "-device", "virtio-net-pci,netdev=n0,romfile=",
 		"-serial", "file:" + filepath.Join(g.Share, "console"),
 		"-chardev", "stdio,id=out,signal=off", "-serial", "chardev:out",
 	}
@@ -156,6 +164,24 @@ func (vm *VM) kill() {
 
 // Share is the directory of the host that the guest sees as /lab.
 func (vm *VM) Share() string { return vm.share }
+
+// Port is the port of the host's 127.0.0.1 that leads to a port of Guest.Forward.
+func (vm *VM) Port(guest int) int { return vm.ports[guest] }
+
+// freePorts finds a port of the host for each of the guest's.
+func freePorts(t testing.TB, guest []int) map[int]int {
+	t.Helper()
+	ports := make(map[int]int)
+	for _, n := range guest {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // only now: each is another one
+		ports[n] = l.Addr().(*net.TCPAddr).Port
+	}
+	return ports
+}
 
 // Signal creates an empty file in the shared directory, for a script that
 // waits for it.
