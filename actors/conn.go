@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -72,6 +73,8 @@ type (
 	manageTimeout struct{ m *iscsi.Management }
 	abortTasks    struct {
 		port *scsi.Port             // nil: of all logical units
+		only []*scsi.Nexus          // on port; nil: whichever
+		by   iscsi.Aborter
 		done func(lost *scsi.Nexus) // the nexus, if tasks of it were ended
 	}
 )
@@ -308,15 +311,15 @@ func (a *connActor) abortTasks(m abortTasks) {
 		return
 	}
 	if m.port == nil {
-		a.engine.Abort(nil, func(int) { m.done(nil) })
+		a.engine.Abort(nil, m.by, func(int) { m.done(nil) })
 		return
 	}
 	nexus := s.NexusOf(m.port)
-	if nexus == nil {
+	if nexus == nil || m.only != nil && !slices.Contains(m.only, nexus) {
 		m.done(nil)
 		return
 	}
-	a.engine.Abort(nexus, func(ended int) {
+	a.engine.Abort(nexus, m.by, func(ended int) {
 		if ended == 0 {
 			nexus = nil
 		}

@@ -73,6 +73,7 @@ func (t *Target) AttachLUN(ctx context.Context, cfg LUNConfig) (*LUN, error) {
 	l.port.Fault = func(value any, stack []byte) {
 		t.n.sys.Send(ref, fault{value: value, stack: string(stack)})
 	}
+	l.port.AbortTasks = t.abortTasksOf(l.port)
 	err, callErr := runtime.Call(ctx, t.n.sys, ref, func(reply func(error)) any { return openLUN{reply} })
 	if err = errors.Join(err, callErr); err != nil {
 		t.n.sys.Stop(ref)

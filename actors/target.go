@@ -222,7 +222,7 @@ func newTargetActor(n *Node, t *Target) *targetActor {
 func (a *targetActor) Receive(ctx runtime.Context, msg any) {
 	if a.blind {
 		switch msg.(type) {
-		case admit, manage, lunMapChanged, logoutAll, dismissed, endTarget:
+		case admit, manage, abortNexuses, lunMapChanged, logoutAll, dismissed, endTarget:
 			a.waiting = append(a.waiting, msg) // they are about all sessions
 			return
 		}
@@ -241,6 +241,10 @@ func (a *targetActor) Receive(ctx runtime.Context, msg any) {
 		a.sessionMade(ctx, m)
 	case manage:
 		a.manage(ctx, m)
+	case abortNexuses:
+		a.preempt(ctx, m)
+	case runtime.Restarting, runtime.Stopping:
+		a.release()
 	case tasksAborted:
 		a.aborted(ctx, m.conn, m.nexus, m.f)
 	case settled:

@@ -343,7 +343,12 @@ func (c *Conn) finish(t *Task) {
 		c.dm.PutData(t)
 		return
 	}
-	c.respond(t)
+	if t.Cleared {
+		// What another I_T nexus has aborted ends in silence, SAM-6 5.14.
+		t.Nexus.Attention(scsi.AttentionCommandsCleared)
+	} else {
+		c.respond(t)
+	}
 	c.endTask(t)
 }
 

@@ -363,7 +363,7 @@ func (r *rig) fuzzed(h *pdu.BHS, data []byte, flags byte) {
 	case 5:
 		r.c.Ping()
 	case 6:
-		r.c.Abort(nil, func(int) {})
+		r.c.Abort(nil, iscsi.ByNexus, func(int) {})
 	}
 	h.SetDataSegmentLength(len(data))
 	if h.Opcode() == pdu.OpDataOut && h.TargetTransferTag() != pdu.ReservedTag {

@@ -74,7 +74,7 @@ func (c *Conn) queryAsyncEvent(m *Management) {
 // logical unit what an I_T nexus loss does. The session itself goes on.
 func (c *Conn) resetNexus(m *Management) {
 	m.Nexus = nil
-	c.Abort(nil, func(int) {
+	c.Abort(nil, ByNexus, func(int) {
 		if m.answered {
 			return // its time was over
 		}

@@ -33,6 +33,7 @@ type Task struct {
 	conn      *Conn
 	state     taskState
 	aborted   bool // ended by task management: no response
+	told      bool // but for the status TASK ABORTED
 	immediate bool // came with the I bit: outside the CmdSN window
 	placing   bool // the transport is receiving into buf right now
 	failed    bool // has its status before its data
@@ -58,7 +59,7 @@ type Task struct {
 func (t *Task) reset() {
 	t.Reset()
 	t.DataSN, t.edtl, t.want, t.got, t.actual = 0, 0, 0, 0, 0
-	t.aborted, t.immediate, t.placing, t.failed = false, false, false, false
+	t.told, t.aborted, t.immediate, t.placing, t.failed = false, false, false, false, false
 	t.open, t.retired, t.read, t.write, t.detached = false, false, false, false, false
 	t.unsol, t.Nexus = Burst{}, nil
 	clear(t.wait)

@@ -57,7 +57,7 @@ func (c *Conn) manageUnit(m *Management) {
 		return
 	}
 	// Only tasks of this I_T nexus are meant, and all of them are here.
-	c.Abort(m.Nexus, func(int) { c.Managed(m, pdu.FunctionComplete) })
+	c.Abort(m.Nexus, ByNexus, func(int) { c.Managed(m, pdu.FunctionComplete) })
 	c.limit(m)
 }
 
@@ -126,15 +126,28 @@ func (c *Conn) Managed(m *Management, r pdu.TMResponse) {
 // Conn is the connection that asked.
 func (m *Management) Conn() *Conn { return m.conn }
 
-// Abort ends all tasks on a nexus, or on all of them for nil, without a
-// response. It calls done (in the connection's context, now or later) with how
-// many there were, when no write of theirs can land any more.
-func (c *Conn) Abort(n *scsi.Nexus, done func(ended int)) {
+// Aborter tells whose action aborts tasks.
+type Aborter uint8
+
+// The aborters.
+const (
+	// ByNexus: the I_T nexus of the tasks itself, which awaits no response.
+	ByNexus Aborter = iota
+	// ByOther: another I_T nexus. Where the logical unit's TAS bit says so (SPC-5
+	// 7.5.10), the tasks end with the status TASK ABORTED.
+	ByOther
+)
+
+// Abort ends all tasks on a nexus, or on all of them for nil, without a response
+// unless by says otherwise. It calls done (in the connection's context, now or
+// later) with how many there were, when no write of theirs can land any more.
+func (c *Conn) Abort(n *scsi.Nexus, by Aborter, done func(ended int)) {
 	ended := 0
 	d := &drain{left: 1, done: func() { done(ended) }}
 	end := func(t *Task) {
 		if n == nil || t.Nexus == n {
 			ended++
+			t.told = by == ByOther && !t.aborted && t.Nexus != nil && t.Nexus.Port().ReportsAborts()
 			c.abort(t, d)
 		}
 	}
@@ -144,7 +157,9 @@ func (c *Conn) Abort(n *scsi.Nexus, done func(ended int)) {
 	if c.begun.task != nil {
 		end(c.begun.task)
 	}
-	if c.session != nil {
+	if c.session != nil && by == ByNexus {
+		// What is held for its turn has not come to the logical unit yet: another
+		// nexus does not reach it.
 		luns := c.session.LUNs()
 		ended += c.session.window.skip(func(h *pdu.BHS) bool { return n == nil || luns.Lookup(h.LUN()) == n })
 	}
@@ -164,7 +179,7 @@ func (c *Conn) abort(t *Task, d *drain) {
 	switch t.state {
 	case taskRunning:
 		if t.Abort() { // it had not started
-			c.endTask(t)
+			c.endTold(t)
 			return
 		}
 	case taskSolicited:
@@ -174,7 +189,7 @@ func (c *Conn) abort(t *Task, d *drain) {
 		c.late.add(t.InitiatorTaskTag)
 	}
 	if t.state != taskRunning && !t.placing && t != c.begun.task {
-		c.endTask(t)
+		c.endTold(t)
 		return
 	}
 	t.aborted = true
@@ -185,8 +200,20 @@ func (c *Conn) abort(t *Task, d *drain) {
 func (c *Conn) endAborted(t *Task) {
 	wait := t.wait
 	t.wait = nil
-	c.endTask(t)
+	c.endTold(t)
 	for _, d := range wait {
 		d.one()
 	}
+}
+
+// endTold ends an aborted task, with the status TASK ABORTED if its initiator is
+// to be told.
+func (c *Conn) endTold(t *Task) {
+	if t.told && c.state == fullFeature {
+		t.told = false
+		t.Status, t.Sense = scsi.TaskAborted, nil
+		c.retire(t)
+		c.respond(t)
+	}
+	c.endTask(t)
 }

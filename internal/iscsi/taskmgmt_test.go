@@ -2,9 +2,12 @@ package iscsi_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
 	"testing"
 
+	"github.com/iserd/iserd/internal/iscsi"
+	"github.com/iserd/iserd/luns/scsi"
 	"github.com/iserd/iserd/pdu"
 )
 
@@ -27,7 +30,7 @@ func TestAbort(t *testing.T) {
 						// No request can come in the middle of a PDU, but a
 						// function of another session may end its task.
 						ended := -1
-						r.c.Abort(r.nexus, func(n int) { ended = n })
+						r.c.Abort(r.nexus, iscsi.ByNexus, func(n int) { ended = n })
 						if ended >= 0 {
 							t.Error("ended while the datamover receives into the task")
 						}
@@ -137,7 +140,7 @@ func TestAbortTwice(t *testing.T) {
 	second := r.tmf(pdu.AbortTask, tag, r.cmdSN-1)
 	third := r.tmf(pdu.AbortTaskSet, pdu.ReservedTag, 0)
 	done := 0
-	r.c.Abort(nil, func(int) { done++ })
+	r.c.Abort(nil, iscsi.ByNexus, func(int) { done++ })
 	r.nothing()
 	if done > 0 || len(r.limited) != 3 {
 		t.Errorf("done %d, %d time limits", done, len(r.limited))
@@ -305,4 +308,62 @@ func TestAbortedUnsolicited(t *testing.T) {
 	r.nothing()
 	r.dataOut(tag+1, 0, 0, pattern(blk, 1), true, false)
 	r.rejected(pdu.RejectInvalidPDUField)
+}
+
+// prOut runs a PERSISTENT RESERVE OUT of a nexus, past its unit attentions.
+func prOut(t *testing.T, n *scsi.Nexus, action byte, key, other uint64) {
+	t.Helper()
+	list := make([]byte, 24)
+	binary.BigEndian.PutUint64(list, key)
+	binary.BigEndian.PutUint64(list[8:], other)
+	done := make(chan struct{}, 1)
+	c := &scsi.Command{Nexus: n, Done: func(*scsi.Command) { done <- struct{}{} }}
+	for range 3 {
+		c.Reset()
+		c.CDB, c.Out = []byte{0x5f, action, 1, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0}, list
+		if c.Decode() && !c.TryExec() {
+			c.Submit()
+			<-done
+		}
+		c.Release()
+		if c.Status == scsi.Good {
+			return
+		}
+	}
+	t.Fatalf("PERSISTENT RESERVE OUT: %v, sense % x", c.Status, c.Sense)
+}
+
+// TestCleared: a command that the device server ends because another I_T nexus has
+// aborted it gets no response, and its initiator a unit attention; with TAS it
+// gets the status TASK ABORTED.
+func TestCleared(t *testing.T) {
+	const register, preemptAndAbort = 6, 5
+	for _, tas := range []bool{false, true} {
+		r := newRig(t, options{mapped: true, keys: []string{"InitialR2T=No"}})
+		if tas {
+			list := []byte{0, 0, 0, 0, 0, 0, 0, 0, 0x0A, 0x0A, 2, 0x10, 0, 0x40, 0, 0, 0, 0, 0, 0}
+			r.command(command{cdb: []byte{0x55, 0x10, 0, 0, 0, 0, 0, 0, byte(len(list)), 0}, write: true, edtl: uint32(len(list)), data: list})
+			r.take()
+		}
+		other := r.port.Attach(&scsi.ITNexus{InitiatorName: "iqn.2026-11.com.example:other"})
+		prOut(t, r.nexus, register, 0, 1)
+		prOut(t, other, register, 0, 2)
+		tag := r.command(command{cdb: write10(0, 1), write: true, edtl: blk, open: true})
+		prOut(t, other, preemptAndAbort, 2, 1)
+		r.dataOut(tag, 0, 0, pattern(blk, 1), true, false)
+		r.completed()
+		_, n := r.nexus.Attentions()
+		if !tas {
+			r.nothing()
+			if n != 2 { // REGISTRATIONS PREEMPTED, COMMANDS CLEARED BY ANOTHER INITIATOR
+				t.Errorf("%d unit attentions", n)
+			}
+		} else if o := r.one(pdu.OpSCSIResponse); o.bhs[3] != byte(scsi.TaskAborted) || n != 1 {
+			t.Errorf("status %#x, %d unit attentions", o.bhs[3], n)
+		}
+		if r.c.Outstanding() != 0 {
+			t.Error("the task is left")
+		}
+		other.Detach()
+	}
 }

@@ -213,7 +213,7 @@ func (c *Conn) logout(h *pdu.BHS) error {
 		c.dm.SendControl(&out, nil)
 		return nil
 	}
-	c.Abort(nil, func(int) {}) // the initiator gives up what is unanswered
+	c.Abort(nil, ByNexus, func(int) {}) // the initiator gives up what is unanswered
 	c.stamp(&out)
 	c.dm.SendControl(&out, nil)
 	c.state = loggedOut

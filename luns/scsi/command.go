@@ -67,6 +67,11 @@ type Command struct {
 	// holds a part of the range. Releasing own commands may help.
 	Contended bool
 
+	// Cleared is set with the status TASK ABORTED when another I_T nexus has
+	// aborted the command and TAS is zero (Control mode page, SPC-5 7.5.10): the
+	// owner sends no response then, and establishes AttentionCommandsCleared.
+	Cleared bool
+
 	// Aborted is set by the task manager. A submitted command that has not
 	// started then finishes with TASK ABORTED, without touching the backend;
 	// one that runs finishes in its own time. Until Done has been called, a
@@ -95,8 +100,10 @@ type Command struct {
 	// While submitted; guarded by the mutex of the unit's workers.
 	queued bool
 	next   *Command
-	// waiter is the wait for the range lock, for Abort.
+	// waiter is the wait for the range lock, for Abort; tasks is that for the
+	// commands of preempted nexuses.
 	waiter atomic.Pointer[lockWaiter]
+	tasks  atomic.Pointer[chan struct{}]
 }
 
 // cdbFlags are the bits of a CDB that matter after Decode.
@@ -134,7 +141,7 @@ func (c *Command) Reset() {
 // clear empties everything that Decode and the handlers set.
 func (c *Command) clear() {
 	c.OutLen, c.InLen, c.NeedBuf = 0, 0, 0
-	c.Status, c.Sense, c.In, c.Contended = Good, nil, nil, false
+	c.Status, c.Sense, c.In, c.Contended, c.Cleared = Good, nil, nil, false, false
 	c.op, c.unit = nil, nil
 	c.lba, c.blocks, c.alloc, c.flags, c.started = 0, 0, 0, 0, 0
 }

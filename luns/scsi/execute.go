@@ -109,6 +109,9 @@ func (c *Command) Abort() bool {
 	if w := c.waiter.Load(); w != nil {
 		w.lock.cancel(w) // a copy waits for other units as well
 	}
+	if done := c.tasks.Load(); done != nil {
+		tell(*done)
+	}
 	return false
 }
 

@@ -34,6 +34,7 @@ const (
 	wceBit    = 0x04 // Caching, byte 2
 	dSenseBit = 0x04 // Control, byte 2
 	swpBit    = 0x08 // Control, byte 4
+	tasBit    = 0x40 // Control, byte 5
 )
 
 // modePages are the pages in ascending order of code and subpage.
@@ -49,13 +50,15 @@ var modePages = [...]modePage{
 		// Control, SPC-5 7.5.10.
 		code: 0x0A,
 		current: func(u *Unit) []byte {
-			return controlPage(ifSet(u.descriptorSense.Load(), dSenseBit)|gltsd, unrestricted, ifSet(u.softProtect.Load(), swpBit))
+			return controlPage(ifSet(u.descriptorSense.Load(), dSenseBit)|gltsd, unrestricted,
+				ifSet(u.softProtect.Load(), swpBit), ifSet(u.taskAborted.Load(), tasBit))
 		},
-		defaults:   func(*Unit) []byte { return controlPage(gltsd, unrestricted, 0) },
-		changeable: func(*Unit) []byte { return controlPage(dSenseBit, 0, swpBit) },
+		defaults:   func(*Unit) []byte { return controlPage(gltsd, unrestricted, 0, 0) },
+		changeable: func(*Unit) []byte { return controlPage(dSenseBit, 0, swpBit, tasBit) },
 		apply: func(u *Unit, p []byte) {
 			u.descriptorSense.Store(p[2]&dSenseBit != 0)
 			u.softProtect.Store(p[4]&swpBit != 0)
+			u.taskAborted.Store(p[5]&tasBit != 0)
 		},
 	}, {
 		// Control Extension, SPC-5 7.5.11.
@@ -90,8 +93,8 @@ func cachingPage(b2 byte) []byte {
 	return p
 }
 
-func controlPage(b2, b3, b4 byte) []byte {
-	return []byte{0x0A, 0x0A, b2, b3, b4, 0, 0, 0, 0, 0, 0, 0}
+func controlPage(b2, b3, b4, b5 byte) []byte {
+	return []byte{0x0A, 0x0A, b2, b3, b4, b5, 0, 0, 0, 0, 0, 0}
 }
 
 // Bits of byte 4 of Control Extension: the timestamp follows the host's clock,
@@ -115,6 +118,7 @@ func (u *Unit) resetModes() {
 	u.writeCache.Store(u.defaultWriteCache())
 	u.descriptorSense.Store(false)
 	u.softProtect.Store(false)
+	u.taskAborted.Store(false)
 }
 
 // --- MODE SENSE

@@ -55,9 +55,9 @@ type Port struct {
 	// calls done, once, when none of them can touch the unit any more. It is
 	// called on a worker and must not block; done may be called on any
 	// goroutine. COMMANDS CLEARED BY ANOTHER INITIATOR for those that lost
-	// commands is its part too (TAS is zero, SAM-6 5.14); REGISTRATIONS
-	// PREEMPTED has been established when it is called. It is set before the
-	// first command. Without it the device
+	// commands is its part too, or with TAS one the status TASK ABORTED for each of
+	// them (SAM-6 5.14); REGISTRATIONS PREEMPTED has been established when it is
+	// called. It is set before the first command. Without it the device
 	// server by itself sees to it that no command of these nexuses touches
 	// the medium after the GOOD of PREEMPT AND ABORT; those that had not begun
 	// finish with TASK ABORTED.
@@ -181,6 +181,13 @@ func (p *Port) Attention(a Attention, except *Nexus) {
 			n.Attention(a)
 		}
 	}
+}
+
+// ReportsAborts reports whether commands that an action of another I_T nexus aborts
+// end with the status TASK ABORTED (TAS, SPC-5 7.5.10), and not without a response.
+func (p *Port) ReportsAborts() bool {
+	u := p.unit.Load()
+	return u != nil && u.taskAborted.Load()
 }
 
 // Reset does what a LOGICAL UNIT RESET does to the device server, SAM-6 6.3.3:

@@ -150,6 +150,42 @@ func TestAbortTasksNeverEnds(t *testing.T) {
 	})
 }
 
+// TestAbortTasksAborted: an abort of PREEMPT AND ABORT itself ends its wait for the
+// task manager, whenever it comes: two nexuses that preempt each other would wait
+// for ever.
+func TestAbortTasksAborted(t *testing.T) {
+	for _, when := range []string{"while it waits", "before it waits"} {
+		t.Run(when, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newPRRig(t, baseConfig, 2)
+				r.must(0, register, 0, 0, 1)
+				r.must(1, register, 0, 0, 2)
+				var out *async
+				hook := make(chan struct{})
+				r.port.AbortTasks = func([]*scsi.Nexus, func()) {
+					<-hook
+					if when == "before it waits" && out.c.Abort() {
+						t.Error("Abort says that it had not started")
+					}
+				}
+				out = start(t, r.n[0], prOutCDB(preemptAbort, 1, 24), prList(1, 2, 0))
+				close(hook)
+				synctest.Wait()
+				if when == "while it waits" {
+					if out.finished() || out.c.Abort() {
+						t.Error("it does not wait")
+					}
+				}
+				<-out.done
+				if out.c.Status != scsi.TaskAborted {
+					t.Error(out.c.Status)
+				}
+				out.c.Release()
+			})
+		})
+	}
+}
+
 // FuzzPersistentReserveOut sends any parameter list to a logical unit with
 // registered nexuses: no panic, well-formed answers, a state that can be stored,
 // and never more registrations than the table takes.

@@ -160,25 +160,38 @@ func runPROut(c *Command, m mode) bool {
 }
 
 // abortTasks has the commands of preempted nexuses aborted by the task manager,
-// and waits for it.
+// and waits for it. An abort of this command ends the wait: two nexuses that
+// preempt each other would wait for each other for ever.
 func (c *Command) abortTasks(lost []*Nexus) bool {
 	abort := c.Nexus.port.AbortTasks
 	if abort == nil || len(lost) == 0 {
 		return true
 	}
 	done := make(chan struct{}, 1)
-	abort(lost, func() {
-		select {
-		case done <- struct{}{}:
-		default: // told twice
-		}
-	})
+	c.tasks.Store(&done)
+	defer c.tasks.Store(nil)
+	abort(lost, func() { tell(done) })
+	if c.Aborted.Load() {
+		tell(done) // Abort may have come before it could see the wait
+	}
 	select {
 	case <-done:
-		return true
 	case <-c.unit.ctx.Done():
 		c.Status = Busy
 		return false
+	}
+	if c.Aborted.Load() {
+		c.Status = TaskAborted
+		return false
+	}
+	return true
+}
+
+// tell ends the wait on a channel with room for one.
+func tell(done chan struct{}) {
+	select {
+	case done <- struct{}{}:
+	default: // told already
 	}
 }
 

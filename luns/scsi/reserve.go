@@ -122,6 +122,7 @@ func (c *Command) recheck(m mode) bool {
 	case m == inline: // a worker finds the same, and finishes the command
 	case aborted:
 		c.Status = TaskAborted
+		c.Cleared = now&gateDetached == 0 && !c.unit.taskAborted.Load()
 	case denied&rightMedium != 0:
 		c.failMedium()
 	default:

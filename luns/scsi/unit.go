@@ -135,6 +135,7 @@ type Unit struct {
 	descriptorSense atomic.Bool   // D_SENSE
 	writeCache      atomic.Bool   // WCE
 	softProtect     atomic.Bool   // SWP
+	taskAborted     atomic.Bool   // TAS
 	ejected         atomic.Bool
 
 	ctx     context.Context // for backend calls; ends with Close
