@@ -72,8 +72,8 @@ type (
 	}
 	manageTimeout struct{ m *iscsi.Management }
 	abortTasks    struct {
-		port *scsi.Port             // nil: of all logical units
-		only []*scsi.Nexus          // on port; nil: whichever
+		port *scsi.Port    // nil: of all logical units
+		only []*scsi.Nexus // on port; nil: whichever
 		by   iscsi.Aborter
 		done func(lost *scsi.Nexus) // the nexus, if tasks of it were ended
 	}
