@@ -1,21 +1,17 @@
 package actors
 
 import (
-	"context"
-	"io"
 	"slices"
 
-	"github.com/iserd/iserd/internal/capture"
 	"github.com/iserd/iserd/internal/iscsi"
 	"github.com/iserd/iserd/pdu"
-	"github.com/iserd/iserd/pdu/login"
 )
 
 // observer is somebody who looks at what goes over connections.
 type observer interface {
-	// attach begins to look at a connection, in its context; nil if it is not of
-	// interest. Fresh is set when nothing has gone over it yet.
-	attach(a *connActor, fresh bool) iscsi.Tap
+	// attach begins to look at a connection, in its context. Both results are nil
+	// if it is not of interest. Fresh is set when nothing has gone over it yet.
+	attach(a *connActor, fresh bool) (iscsi.Tap, iscsi.Tracer)
 }
 
 // Messages to connections: an observer comes or goes.
@@ -57,9 +53,19 @@ func (n *Node) tellConns(msg any) {
 }
 
 // observed is who looks at one connection. The zero value is nobody.
-type observed struct {
-	by   []observer
-	taps []iscsi.Tap // of by; nil for those that are not interested
+type observed []struct {
+	by     observer
+	tap    iscsi.Tap
+	tracer iscsi.Tracer
+}
+
+func (x observed) index(o observer) int {
+	for i := range x {
+		if x[i].by == o {
+			return i
+		}
+	}
+	return -1
 }
 
 // observeAll has all observers look at a new connection.
@@ -73,37 +79,44 @@ func (a *connActor) observeAll() {
 
 // observe has o look, unless it does already.
 func (a *connActor) observe(o observer, fresh bool) {
-	if slices.Contains(a.observed.by, o) {
+	if a.observed.index(o) >= 0 {
 		return
 	}
-	a.observed.by = append(a.observed.by, o)
-	a.observed.taps = append(a.observed.taps, o.attach(a, fresh))
-	a.tap()
+	tap, tracer := o.attach(a, fresh)
+	a.observed = append(a.observed, struct {
+		by     observer
+		tap    iscsi.Tap
+		tracer iscsi.Tracer
+	}{o, tap, tracer})
+	a.shown()
 }
 
 func (a *connActor) unobserve(o observer) {
-	if i := slices.Index(a.observed.by, o); i >= 0 {
-		a.observed.by = slices.Delete(a.observed.by, i, i+1)
-		a.observed.taps = slices.Delete(a.observed.taps, i, i+1)
-		a.tap()
+	if i := a.observed.index(o); i >= 0 {
+		a.observed = slices.Delete(a.observed, i, i+1)
+		a.shown()
 	}
 }
 
-// tap gives the engine what looks now: nothing, one, or several.
-func (a *connActor) tap() {
+// shown gives the engine what looks now: nothing, one, or several.
+func (a *connActor) shown() {
 	var all taps
-	for _, t := range a.observed.taps {
-		if t != nil {
-			all = append(all, t)
+	var tr tracers
+	for _, x := range a.observed {
+		if x.tap != nil {
+			all = append(all, x.tap)
+		}
+		if x.tracer != nil {
+			tr = append(tr, x.tracer)
 		}
 	}
-	switch len(all) {
-	case 0:
-		a.engine.SetTap(nil)
-	case 1:
-		a.engine.SetTap(all[0])
-	default:
+	a.engine.SetTap(nil)
+	if len(all) > 0 {
 		a.engine.SetTap(all)
+	}
+	a.engine.SetTracer(nil)
+	if len(tr) > 0 {
+		a.engine.SetTracer(tr)
 	}
 }
 
@@ -117,53 +130,12 @@ func (all taps) PDU(h *pdu.BHS, ahs, data []byte, flags iscsi.TapFlags) {
 	}
 }
 
-// Capture records the PDUs of connections to w, as pcapng, until ctx ends, which
-// is no error, or writing fails. Connections never wait for w: what it is too
-// slow for is left out and counted.
-func (n *Node) Capture(ctx context.Context, o capture.Options, w io.Writer) error {
-	c := capture.New(o)
-	defer n.watching(&captureObserver{c})()
-	return c.Run(ctx, w)
-}
+// tracers are several that look at the commands of one connection.
+type tracers []iscsi.Tracer
 
-type captureObserver struct{ c *capture.Capture }
-
-func (o *captureObserver) attach(a *connActor, fresh bool) iscsi.Tap {
-	p := capture.Peers{
-		Initiator: addrPort(a.mover.RemoteAddr()), Target: addrPort(a.mover.LocalAddr()),
-		ISER: a.mover.kind() == login.ISER, Fresh: fresh,
-	}
-	if !fresh {
-		if s := a.engine.Session(); s != nil {
-			p.Known = known(s, a.user)
-		}
-	}
-	if f := o.c.Flow(p); f != nil {
-		return f
-	}
-	return nil
-}
-
-func known(s *iscsi.Session, user string) capture.Known {
-	id := &s.Identity
-	return capture.Known{TSIH: s.TSIH, InitiatorName: id.InitiatorName, TargetName: id.TargetName, ISID: id.ISID.String(), Authentication: user}
-}
-
-// describe tells those that record a connection who has logged in.
-func (a *connActor) describe(s *iscsi.Session) {
-	for _, t := range a.observed.taps {
-		if f, ok := t.(*capture.Flow); ok {
-			k := known(s, a.user)
-			f.Describe(&k)
-		}
-	}
-}
-
-// endFlows tells those that record a connection that it is over.
-func (a *connActor) endFlows() {
-	for _, t := range a.observed.taps {
-		if f, ok := t.(*capture.Flow); ok {
-			f.End()
-		}
+// Command implements iscsi.Tracer.
+func (all tracers) Command(c *iscsi.Answered) {
+	for _, t := range all {
+		t.Command(c)
 	}
 }

@@ -112,6 +112,8 @@ func TestSchemas(t *testing.T) {
 		Actor{},
 		Fault{},
 		Refusal{},
+		Trace{},
+		TracedCommand{},
 		Change{},
 		Detail{},
 		Plan{},

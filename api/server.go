@@ -50,6 +50,10 @@ type Daemon interface {
 	// anything is written, or from w.
 	Capture(ctx context.Context, w io.Writer, o *CaptureOptions) error
 
+	// Trace calls f for the commands that o lets through until ctx ends or f fails,
+	// and once with nil when it has begun.
+	Trace(ctx context.Context, o *TraceOptions, f func(*Trace) error) error
+
 	// Subscribe has f called for each event; f must not block.
 	Subscribe(f func(Event)) (cancel func())
 }
@@ -214,6 +218,7 @@ func (s *server) changing() {
 		return s.d.ActorDo(r.Context(), r.PathValue("path"), r.URL.Query().Get("do"))
 	})
 	s.handle("GET /v1/capture", s.capture)
+	s.handle("GET /v1/trace", s.trace)
 	get(s, "/v1/log", s.d.LogLevels)
 	s.do("PUT /v1/log", func(r *http.Request) error {
 		var l LogLevels

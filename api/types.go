@@ -197,6 +197,34 @@ type Refusal struct {
 	Count     uint64    `json:"count"`
 }
 
+// Trace is one line of a trace: a command, and how many were not shown before it.
+type Trace struct {
+	NotShown uint64         `json:"not_shown"`
+	Command  *TracedCommand `json:"command,omitempty"` // absent when only NotShown is told
+}
+
+// TracedCommand is a SCSI command that was answered, or has ended without.
+type TracedCommand struct {
+	Time      time.Time `json:"time"` // of the end
+	TSIH      uint16    `json:"tsih"`
+	Initiator string    `json:"initiator"`
+	Target    string    `json:"target"`
+	LUN       uint16    `json:"lun"`    // as the initiator sees it
+	Number    int       `json:"number"` // of the target's LUN, -1: there is none
+	Tag       uint32    `json:"tag"`    // InitiatorTaskTag
+	Name      string    `json:"name"`   // of the command in the standard; empty: unknown
+	CDB       string    `json:"cdb"`    // hexadecimal
+	LBA       uint64    `json:"lba"`
+	Blocks    uint64    `json:"blocks"`
+	Bytes     int       `json:"bytes"`  // moved
+	Status    string    `json:"status"` // GOOD, CHECK CONDITION, …; ABORTED: not answered
+	Sense     string    `json:"sense,omitempty"`
+	Total     float64   `json:"total_us"` // from the command to its response, microseconds
+	Wire      float64   `json:"wire_us"`  // waiting for data-out
+	Queue     float64   `json:"queue_us"` // waiting for commands before it and for a worker
+	Backend   float64   `json:"backend_us"`
+}
+
 // Change is one step of a plan.
 type Change struct {
 	Action  string   `json:"action"`

@@ -68,6 +68,7 @@ Try it:
 		newLogins(),
 		newEvents(),
 		newCapture(),
+		newTrace(),
 		newConfig(),
 		newPlan(),
 		newLog(),

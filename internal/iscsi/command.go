@@ -148,6 +148,9 @@ func (c *Conn) decodeCDB(t *Task, p *pdu.SCSICommand, ahs []byte) {
 		return
 	}
 	t.meter.Begin(&t.Command, c.batch)
+	if c.tracer != nil {
+		t.meter.Measure()
+	}
 	t.failed = !t.Decode()
 }
 
@@ -399,6 +402,9 @@ func (c *Conn) endTask(t *Task) {
 	if c.state != closed {
 		delete(c.tasks, t.InitiatorTaskTag)
 		c.retire(t)
+		if c.tracer != nil && t.meter.Running() {
+			c.trace(t, 0, true)
+		}
 	}
 	c.live--
 	t.drop()

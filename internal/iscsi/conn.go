@@ -43,6 +43,7 @@ type Conn struct {
 	remote  RemoteBuffers // of the PDU in hand
 	rdma    RDMA          // nil: the datamover is not one
 	tap     Tap           // nil: nobody looks
+	tracer  Tracer        // the same
 
 	tasks map[uint32]*Task // tasks that wait for data or for a unit, by InitiatorTaskTag
 	free  []*Task

@@ -13,5 +13,8 @@ func (c *Conn) measure(t *Task) {
 	if !t.write {
 		bytes = min(t.actual, t.readLimit())
 	}
+	if c.tracer != nil {
+		c.trace(t, bytes, false)
+	}
 	t.meter.End(&t.Command, c.batch, bytes)
 }

@@ -155,6 +155,27 @@ func (c *Command) Name() string {
 	return c.op.name
 }
 
+// NameOf returns the name of the command that a CDB is, empty if it is not
+// supported by any unit.
+func NameOf(cdb []byte) string {
+	if op := lookup(dispatch(), cdb); op != nil {
+		return op.name
+	}
+	return ""
+}
+
+// SenseOf takes sense data in fixed or descriptor format apart, SPC-5 4.4.
+func SenseOf(sense []byte) (SenseKey, ASC) {
+	key := senseKeyOf(sense)
+	switch {
+	case len(sense) > 13 && sense[0]&0x7E == 0x70:
+		return key, ASC(sense[12])<<8 | ASC(sense[13])
+	case len(sense) > 3 && sense[0]&0x7E == 0x72:
+		return key, ASC(sense[2])<<8 | ASC(sense[3])
+	}
+	return key, 0
+}
+
 // LBA returns the first logical block and the number of blocks that a medium
 // access command addresses; zeros for others.
 func (c *Command) LBA() (lba, blocks uint64) { return c.lba, c.blocks }

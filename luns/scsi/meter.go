@@ -244,6 +244,7 @@ type Meter struct {
 	arrived int64 // the command PDU was here
 	ready   int64 // all data-out was here
 	exec    int64 // the command began to run; 0 when it is not measured
+	weight  uint8 // how many commands the measurement stands for
 	class   OpClass
 	waiting bool
 }
@@ -256,11 +257,42 @@ func (x *Meter) Begin(c *Command, batch int64) {
 		m = new(meter)
 		c.Nexus.meter.Store(m)
 	}
-	*x = Meter{m: m, arrived: batch, ready: batch, class: ClassOf(c.CDB)}
+	*x = Meter{m: m, arrived: batch, ready: batch, weight: sampleEvery, class: ClassOf(c.CDB)}
 	if m.seq++; m.seq%sampleEvery == 0 {
 		x.exec = Nanotime()
 	}
 }
+
+// Measure has this command measured, whatever the sampling says: somebody wants
+// to know its Times.
+func (x *Meter) Measure() {
+	if x.weight = 1; x.exec == 0 {
+		x.exec = Nanotime()
+	}
+}
+
+// Times are the stages of one command.
+type Times [NumStages]time.Duration
+
+// Times returns the stages of a command that is answered in this batch, zeros if
+// it is not measured. It comes before End.
+func (x *Meter) Times(c *Command, batch int64) (t Times) {
+	exec, end := c.started, batch
+	if exec == 0 {
+		exec, end = x.exec, Nanotime()
+	}
+	if x.m == nil || exec == 0 {
+		return t
+	}
+	t[StageTotal] = time.Duration(end - x.arrived)
+	t[StageWire] = time.Duration(x.ready - x.arrived)
+	t[StageQueue] = time.Duration(exec - x.ready)
+	t[StageBackend] = time.Duration(end - exec)
+	return t
+}
+
+// Running reports whether the command has neither been answered nor lost.
+func (x *Meter) Running() bool { return x.m != nil }
 
 // Wait counts the command as in flight: it waits for data-out or a worker.
 func (x *Meter) Wait() {
@@ -296,7 +328,7 @@ func (x *Meter) End(c *Command, batch int64, bytes int) {
 	case c.started != 0:
 		x.observe(m, c.started, batch, 1)
 	case x.exec != 0:
-		x.observe(m, x.exec, Nanotime(), sampleEvery)
+		x.observe(m, x.exec, Nanotime(), uint64(x.weight))
 	}
 	if c.Status != Good {
 		m.failed(c)
