@@ -132,6 +132,9 @@ func NewPipeline(c *Conn, r *LoginResult, cfg PipelineConfig) (*Pipeline, error)
 // InFlight returns how many commands are in flight.
 func (p *Pipeline) InFlight() int { return len(p.slots) - len(p.free) }
 
+// Memory returns n bytes for the data of commands. Any memory will do over TCP.
+func (p *Pipeline) Memory(n int) ([]byte, error) { return make([]byte, n), nil }
+
 // Params returns what was negotiated.
 func (p *Pipeline) Params() login.Params { return p.r.Params }
 

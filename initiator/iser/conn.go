@@ -59,6 +59,7 @@ type Conn struct {
 	recvLen  []int
 	sends    []*bufpool.Buf
 	freeSend []int
+	held     []*bufpool.Buf // released when the connection is closed
 	wc       [64]verbs.WC
 	posted   int // receives
 
@@ -123,7 +124,7 @@ func (c *Conn) build(ctx context.Context, addr netip.AddrPort, o *Options) error
 	}
 	depth := min(queueDepth, dev.Caps().MaxWR)
 	c.qp, err = c.vc.NewQP(verbs.QPConfig{SendCQ: c.cq, RecvCQ: c.cq, QPCap: verbs.QPCap{
-		MaxSendWR: depth, MaxRecvWR: depth, MaxSendSGE: 1, MaxRecvSGE: 1,
+		MaxSendWR: depth, MaxRecvWR: depth, MaxSendSGE: 2, MaxRecvSGE: 1,
 	}})
 	if err != nil {
 		return fmt.Errorf("initiator/iser: %w", err)
@@ -193,9 +194,21 @@ func (c *Conn) Device() verbs.Device { return c.vc.Device() }
 func (c *Conn) Alloc(n int) (*bufpool.Buf, uint32, error) {
 	b := c.mem.Get(n)
 	if b == nil {
-		return nil, 0, errors.New("initiator/iser: registered memory is spent")
+		return nil, 0, errSpent
 	}
 	return b, c.pool.MR(b.B).RKey(), nil
+}
+
+var errSpent = errors.New("initiator/iser: registered memory is spent")
+
+// hold returns memory that is the connection's until Close.
+func (c *Conn) hold(n int) (*bufpool.Buf, error) {
+	b := c.mem.Get(n)
+	if b == nil {
+		return nil, errSpent
+	}
+	c.held = append(c.held, b)
+	return b, nil
 }
 
 // MR is the region of memory from Alloc.
@@ -206,7 +219,7 @@ func (c *Conn) PostRecvs(n, size int) error {
 	for range n {
 		b := c.mem.Get(size)
 		if b == nil {
-			return errors.New("initiator/iser: registered memory is spent")
+			return errSpent
 		}
 		c.recvs = append(c.recvs, b)
 		c.recvLen = append(c.recvLen, size)
@@ -245,7 +258,7 @@ func (c *Conn) SendBuf(n int) (int, []byte, error) {
 			b.Release()
 		}
 		if b = c.mem.Get(max(n, LoginRecv)); b == nil {
-			return 0, nil, errors.New("initiator/iser: registered memory is spent")
+			return 0, nil, errSpent
 		}
 		c.sends[i] = b
 	}
@@ -378,9 +391,11 @@ func (c *Conn) free() error {
 	if c.vc != nil {
 		add(c.vc.Close())
 	}
-	for _, b := range append(c.recvs, c.sends...) {
-		if b != nil {
-			b.Release()
+	for _, bufs := range [][]*bufpool.Buf{c.recvs, c.sends, c.held} {
+		for _, b := range bufs {
+			if b != nil {
+				b.Release()
+			}
 		}
 	}
 	if c.poller != nil {

@@ -3,6 +3,7 @@
 //
 //   - [Conn] sends and receives iSER messages over a queue pair, wrong ones
 //     included, and has registered memory that a target may be told of.
+//   - [Pipeline] keeps commands in flight on a Conn, for load generators.
 //   - [Dial] makes a Conn behave as a net.Conn that carries iSCSI PDUs as over
 //     TCP: package initiator works over it unchanged. Data-In and R2T PDUs, which
 //     do not exist over iSER, are made here.

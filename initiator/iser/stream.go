@@ -39,12 +39,20 @@ func Dial(ctx context.Context, prov verbs.Provider, addr netip.AddrPort, o Optio
 	if err != nil {
 		return nil, err
 	}
+	return c.stream(&o)
+}
+
+// stream makes c, which it takes, carry PDUs as over TCP.
+func (c *Conn) stream(o *Options) (*initiator.Conn, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		_ = c.Close()
 		return nil, err
 	}
-	s := &stream{c: c, app: ours, tasks: make(map[uint32]*task), burst: 262144, window: o.Invalidate && c.Device().Caps().Windows}
+	s := &stream{
+		c: c, app: ours, tasks: make(map[uint32]*task), burst: 262144,
+		window: o.Invalidate && c.Device().Caps().Windows,
+	}
 	go s.read()
 	go s.run()
 	return initiator.NewConn(theirs), nil
@@ -196,27 +204,32 @@ func (s *stream) toTarget(p *initiator.PDU) error {
 	return s.c.SendPDU(&iser.Header{}, &p.BHS, p.AHS, p.Data)
 }
 
-// login posts the receives that the answer and what follows it need.
+// login sends a Login Request.
 func (s *stream) login(p *initiator.PDU) error {
+	n, size := 160, Recv
+	if strings.Contains(string(p.Data), "SessionType=Discovery") {
+		n, size = 2, LoginRecv-1 // posted again, unlike those of the login
+	}
+	return s.c.sendLogin(p, n, size)
+}
+
+// sendLogin sends a Login Request after posting the receives that the answer and
+// what follows it need: n of size bytes for the full feature phase.
+func (c *Conn) sendLogin(p *initiator.PDU, n, size int) error {
 	var r pdu.LoginRequest
-	if err := r.Decode(&p.BHS); err != nil {
-		return s.c.SendPDU(&iser.Header{}, &p.BHS, p.AHS, p.Data)
-	}
-	if s.c.posted == 0 {
-		if err := s.c.PostRecvs(1, LoginRecv); err != nil {
-			return err
+	if err := r.Decode(&p.BHS); err == nil {
+		if c.posted == 0 {
+			if err := c.PostRecvs(1, LoginRecv); err != nil {
+				return err
+			}
+		}
+		if r.NSG == pdu.FullFeaturePhase && r.Transit {
+			if err := c.PostRecvs(n, size); err != nil {
+				return err
+			}
 		}
 	}
-	if r.NSG == pdu.FullFeaturePhase && r.Transit {
-		n, size := 160, Recv
-		if strings.Contains(string(p.Data), "SessionType=Discovery") {
-			n, size = 2, LoginRecv-1 // posted again, unlike those of the login
-		}
-		if err := s.c.PostRecvs(n, size); err != nil {
-			return err
-		}
-	}
-	return s.c.SendPDU(&iser.Header{}, &p.BHS, p.AHS, p.Data)
+	return c.SendPDU(&iser.Header{}, &p.BHS, p.AHS, p.Data)
 }
 
 var errTag = errors.New("initiator/iser: InitiatorTaskTag is in use")

@@ -39,6 +39,9 @@ Each session keeps --queue-depth commands in flight on its own connection. The
 result shows IOPS, throughput, latency percentiles and how evenly sessions were
 served; with --pid it shows the CPU time that the target spent per I/O.
 
+With iser:// in place of iscsi:// the sessions are over iSER: by the adapter that
+leads to the target, or by iWARP in software.
+
 Modes are named as in fio: randread, randwrite, randrw, read, write, rw. All
 that write DESTROY THE DATA on the logical unit and want --overwrite.
 
@@ -54,6 +57,9 @@ const examples = `  # 4 KiB random reads, 32 in flight, 10 seconds
 
   # large sequential writes, and what they cost the local target
   iserd bench -m write -b 256K -q 8 --overwrite --pid $(pidof iserd) iscsi://127.0.0.1/iqn.2026-11.com.example:disk/0
+
+  # the same target over iSER
+  iserd bench iser://127.0.0.1/iqn.2026-11.com.example:disk/0
 
   # latency of single commands
   iserd bench -q 1 -t 30s iscsi://gw1/iqn.2026-11.com.example:disk/0

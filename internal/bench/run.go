@@ -220,18 +220,10 @@ func (e *engine) connect(ctx context.Context) error {
 			return err
 		}
 		e.workers = append(e.workers, w)
-		c, err := e.dial(ctx)
-		if err != nil {
-			return fmt.Errorf("bench: session %d: %w", i, err)
-		}
-		r, err := initiator.Negotiate(ctx, c, e.o.Login)
-		if err == nil {
-			w.pipe, err = initiator.NewPipeline(c, r, initiator.PipelineConfig{
-				Depth: e.o.QueueDepth, Poll: e.o.Poll, Origin: e.start,
-			})
+		if w.pipe, err = e.pipeline(ctx); err == nil {
+			err = w.allocate()
 		}
 		if err != nil {
-			_ = c.Close()
 			return fmt.Errorf("bench: session %d: %w", i, err)
 		}
 		if err := w.pipe.Run(ctx, w); err != nil { // phasePrepare
@@ -239,6 +231,37 @@ func (e *engine) connect(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// pipeline logs a session in, over TCP or over RDMA as the URL says.
+func (e *engine) pipeline(ctx context.Context) (pipeline, error) {
+	cfg := initiator.PipelineConfig{Depth: e.o.QueueDepth, Poll: e.o.Poll, Origin: e.start}
+	if e.o.URL.ISER {
+		// The data of the commands, and messages.
+		memory := int64(e.o.QueueDepth+1)*int64(e.o.BlockSize)*2 + 32<<20
+		c, err := rdma.OpenAny(ctx, e.o.URL.Address, rdma.Options{Spin: e.o.Poll, Memory: memory})
+		if err != nil {
+			return nil, err
+		}
+		return asPipeline(rdma.NewPipeline(ctx, c, e.o.Login, cfg))
+	}
+	c, err := initiator.Dial(ctx, e.o.URL.Address)
+	if err != nil {
+		return nil, err
+	}
+	r, err := initiator.Negotiate(ctx, c, e.o.Login)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return asPipeline(initiator.NewPipeline(c, r, cfg))
+}
+
+// asPipeline keeps a nil pointer from becoming a pipeline.
+func asPipeline[P pipeline](p P, err error) (pipeline, error) {
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 func (e *engine) newWorker(i int) (*worker, error) {
@@ -257,17 +280,28 @@ func (e *engine) newWorker(i int) (*worker, error) {
 			w.limit++
 		}
 	}
-	if e.o.Verify {
-		for range e.o.QueueDepth {
-			w.buffers = append(w.buffers, make([]byte, e.o.BlockSize))
+	return w, nil
+}
+
+// allocate takes the memory for the data of commands from the pipeline.
+func (w *worker) allocate() (err error) {
+	if w.o.Verify {
+		for range w.o.QueueDepth {
+			b, err := w.pipe.Memory(w.o.BlockSize)
+			if err != nil {
+				return err
+			}
+			w.buffers = append(w.buffers, b)
 		}
-		return w, nil
+		return nil
 	}
-	w.payload = make([]byte, e.o.BlockSize)
+	if w.payload, err = w.pipe.Memory(w.o.BlockSize); err != nil {
+		return err
+	}
 	for j := 0; j+8 <= len(w.payload); j += 8 { // no target shall take it for zeroes
 		binary.LittleEndian.PutUint64(w.payload[j:], w.rng.Uint64())
 	}
-	return w, nil
+	return nil
 }
 
 func (e *engine) close() {

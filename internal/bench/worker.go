@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/iserd/iserd/initiator"
 	"github.com/iserd/iserd/pdu"
+	"github.com/iserd/iserd/pdu/login"
 )
 
 // region is the part of a LUN that a worker uses, in I/O blocks.
@@ -27,10 +29,21 @@ type region struct {
 	busy       []bool
 }
 
+// pipeline keeps commands in flight: initiator.Pipeline over TCP, that of
+// initiator/iser over RDMA.
+type pipeline interface {
+	Run(ctx context.Context, w initiator.Workload) error
+	InFlight() int
+	Params() login.Params
+	// Memory returns n bytes for the data of commands.
+	Memory(n int) ([]byte, error)
+	Close() error
+}
+
 // worker is the workload of one session.
 type worker struct {
 	o       *Options
-	pipe    *initiator.Pipeline
+	pipe    pipeline
 	regions []region
 	turn    int // round robin over regions
 	rng     *rand.PCG
