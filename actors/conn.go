@@ -87,7 +87,7 @@ func newConnActor(n *Node, l link, p *portal, peer netip.Addr) (*connActor, erro
 	a := &connActor{n: n, portal: p, peer: peer, mover: t}
 	policy := &loginPolicy{n: n, portal: p, peer: peer}
 	a.machine = login.NewMachine(policy, login.Env{Outstanding: &n.challenges, Transport: t.kind()})
-	a.engine = iscsi.NewConn(iscsi.Options{Datamover: dataPath(t), Env: a, Pool: t.pool(), Login: a.machine, Orphans: &n.orphans})
+	a.engine = iscsi.NewConn(iscsi.Options{Datamover: dataPath(t), Env: a, Pool: t.pool(), Login: a.machine, Orphans: &n.orphans, Traffic: n.shard()})
 	t.bind(a.engine)
 	return a, nil
 }
@@ -127,6 +127,7 @@ func (a *connActor) Receive(ctx runtime.Context, msg any) {
 		a.engine.Close()
 		a.machine.Close()
 		a.endFlows()
+		a.engine.Publish()
 		return
 	case runtime.Terminated:
 		if m.Ref == a.session {
@@ -136,6 +137,7 @@ func (a *connActor) Receive(ctx runtime.Context, msg any) {
 		a.control(msg)
 	}
 	a.mover.Flush()
+	a.engine.Publish()
 }
 
 // turn runs a turn of the transport, if msg is one.
@@ -144,6 +146,7 @@ func (a *connActor) turn(msg any) (bool, error) {
 	case *tcp.Turn, *iser.Turn:
 		a.heard = true
 		a.engine.Tick()
+		defer a.engine.Publish()
 		return a.mover.turn(msg)
 	}
 	return false, nil

@@ -81,9 +81,12 @@ type Node struct {
 	challenges chap.Outstanding
 	orphans    iscsi.Orphans
 	logins     loginLog
+	traffic    [trafficShards]iscsi.Traffic
 
 	tsih atomic.Uint32
 	conn atomic.Uint64
+
+	shards atomic.Uint32
 
 	memories  iser.Memories                  // what RDMA may send from without a copy
 	rdmaMu    sync.Mutex                     // guards providers

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/iserd/iserd/actors/runtime"
 	"github.com/iserd/iserd/iser"
@@ -102,7 +104,8 @@ type (
 		inlet  bool // for connections to the TCP portal at addr
 		reply  func(*iser.Listener, error)
 	}
-	rdmaUsage struct{ reply func(iser.Usage) }
+	rdmaUsage   struct{ reply func(iser.Usage) }
+	rdmaDevices struct{ reply func([]iser.DeviceUsage) }
 )
 
 // rdmaActor owns the engine of one RDMA provider: listeners, devices and the
@@ -130,6 +133,12 @@ func (a *rdmaActor) Receive(ctx runtime.Context, msg any) {
 		var u iser.Usage
 		if a.engine != nil {
 			u = a.engine.Usage()
+		}
+		m.reply(u)
+	case rdmaDevices:
+		var u []iser.DeviceUsage
+		if a.engine != nil {
+			u = a.engine.Devices()
 		}
 		m.reply(u)
 	case runtime.Stopping, runtime.Restarting:
@@ -170,14 +179,8 @@ func (a *rdmaActor) listen(m listenRDMA) (*iser.Listener, error) {
 
 // RDMAUsage is what the providers in use hold.
 func (n *Node) RDMAUsage(ctx context.Context) (iser.Usage, error) {
-	n.rdmaMu.Lock()
-	refs := make([]runtime.Ref, 0, len(n.providers))
-	for _, ref := range n.providers {
-		refs = append(refs, ref)
-	}
-	n.rdmaMu.Unlock()
 	var sum iser.Usage
-	for _, ref := range refs {
+	for _, ref := range n.rdmaActors() {
 		u, err := runtime.Call(ctx, n.sys, ref, func(reply func(iser.Usage)) any { return rdmaUsage{reply} })
 		if err != nil {
 			return sum, err
@@ -187,4 +190,33 @@ func (n *Node) RDMAUsage(ctx context.Context) (iser.Usage, error) {
 		sum.InUse += u.InUse
 	}
 	return sum, nil
+}
+
+// RDMADevices is what each device of the providers in use holds and has done.
+func (n *Node) RDMADevices(ctx context.Context) ([]iser.DeviceUsage, error) {
+	byName := make(map[string]*iser.DeviceUsage)
+	for _, ref := range n.rdmaActors() {
+		u, err := runtime.Call(ctx, n.sys, ref, func(reply func([]iser.DeviceUsage)) any { return rdmaDevices{reply} })
+		if err != nil {
+			return nil, err
+		}
+		for i := range u {
+			if known := byName[u[i].Device]; known != nil {
+				known.Add(&u[i])
+			} else {
+				byName[u[i].Device] = &u[i]
+			}
+		}
+	}
+	var out []iser.DeviceUsage
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		out = append(out, *byName[name])
+	}
+	return out, nil
+}
+
+func (n *Node) rdmaActors() []runtime.Ref {
+	n.rdmaMu.Lock()
+	defer n.rdmaMu.Unlock()
+	return slices.Collect(maps.Values(n.providers))
 }

@@ -83,6 +83,7 @@ func writeMetrics(ctx context.Context, w io.Writer, d Daemon) error {
 	newFamily(w, "iserd_build_info", "gauge", "The version, as a label; always 1.").sample(1, "version", st.Version)
 	newFamily(w, "iserd_start_time_seconds", "gauge", "When the daemon started.").sample(float64(st.Started.Unix()))
 	lunMetrics(w, targets)
+	aluaMetrics(w, targets)
 	latencyMetrics(w, targets)
 	sessionMetrics(w, targets, sessions)
 	f := newFamily(w, "iserd_login_total", "counter", "Logins by status class and detail, RFC 7143 11.13.5.")
@@ -92,10 +93,61 @@ func writeMetrics(ctx context.Context, w io.Writer, d Daemon) error {
 	f = newFamily(w, "iserd_buffer_bytes", "gauge", "Data buffers in use, and how many there may be.")
 	f.sample(float64(tot.BufferBytes), "state", "used")
 	f.sample(float64(tot.BufferLimit), "state", "limit")
+	trafficMetrics(w, tot)
+	rdmaMetrics(w, tot.RDMA)
 	newFamily(w, "iserd_actor_restarts_total", "counter", "Restarts of actors by their supervisor.").sample(float64(tot.ActorRestarts))
 	newFamily(w, "iserd_actor_failures_total", "counter", "Panics of actors.").sample(float64(tot.ActorFailures))
 	newFamily(w, "iserd_actor_gave_up_total", "counter", "Actors that failed too often and were stopped.").sample(float64(tot.ActorsGaveUp))
 	return actorMetrics(ctx, w, d)
+}
+
+func trafficMetrics(w io.Writer, t *Totals) {
+	f := newFamily(w, "iserd_pdu_total", "counter", "PDUs received whole, and sent, by RFC 7143 opcode; data that moves by RDMA is in none.")
+	kinds := slices.SortedFunc(maps.Keys(t.PDUs), func(a, b PDUKind) int { return strings.Compare(a.Dir+a.Opcode, b.Dir+b.Opcode) })
+	for _, k := range kinds {
+		f.sample(float64(t.PDUs[k]), "opcode", k.Opcode, "dir", k.Dir)
+	}
+	f = newFamily(w, "iserd_digest_errors_total", "counter", "PDUs received with a wrong digest; each ends its connection.")
+	for _, k := range slices.Sorted(maps.Keys(t.DigestErrors)) {
+		f.sample(float64(t.DigestErrors[k]), "digest", k)
+	}
+}
+
+func rdmaMetrics(w io.Writer, devices []RDMADevice) {
+	each := func(name, typ, help string, v func(*RDMADevice) float64) {
+		f := newFamily(w, name, typ, help)
+		for i := range devices {
+			f.sample(v(&devices[i]), "device", devices[i].Device)
+		}
+	}
+	each("iserd_rdma_queue_pairs", "gauge", "Queue pairs, one for each connection.", func(d *RDMADevice) float64 { return float64(d.QueuePairs) })
+	each("iserd_rdma_completion_queues", "gauge", "Completion queues, each with its thread.", func(d *RDMADevice) float64 { return float64(d.CompletionQueues) })
+	each("iserd_rdma_memory_regions", "gauge", "Registered memory regions, of buffers and of LUNs.", func(d *RDMADevice) float64 { return float64(d.MemoryRegions) })
+	f := newFamily(w, "iserd_rdma_buffer_bytes", "gauge", "Registered buffers, and how many of them are in use.")
+	for i := range devices {
+		f.sample(float64(devices[i].Registered), "device", devices[i].Device, "state", "registered")
+		f.sample(float64(devices[i].InUse), "device", devices[i].Device, "state", "used")
+	}
+	each("iserd_rdma_completions_total", "counter", "Work completions polled.", func(d *RDMADevice) float64 { return float64(d.Completions) })
+	f = newFamily(w, "iserd_rdma_failed_completions_total", "counter", "Work completions with an error, such as an exceeded retry count after RNR NAKs; flushed ones are not counted.")
+	for i := range devices {
+		for _, s := range slices.Sorted(maps.Keys(devices[i].Failed)) {
+			f.sample(float64(devices[i].Failed[s]), "device", devices[i].Device, "status", s)
+		}
+	}
+}
+
+// aluaMetrics has one sample of 1 for each group, in its state.
+func aluaMetrics(w io.Writer, targets []Target) {
+	f := newFamily(w, "iserd_alua_state", "gauge", "1 for the asymmetric access state that a portal group is in.")
+	eachLUN(targets, func(l *labelled) {
+		if l.ALUA == nil {
+			return
+		}
+		for _, g := range l.ALUA.Groups {
+			f.sample(1, l.with("portal_group", g.PortalGroup, "state", g.State, "preferred", strconv.FormatBool(g.Preferred))...)
+		}
+	})
 }
 
 func actorMetrics(ctx context.Context, w io.Writer, d Daemon) error {
@@ -133,6 +185,10 @@ func eachLUN(targets []Target, f func(*labelled)) {
 // with appends labels without changing those of others.
 func (l *labelled) with(more ...string) []string { return append(slices.Clip(l.labels), more...) }
 
+// watchedKeys are the sense keys that alarms look at: there is a sample of zero, so
+// that the first one is an increase.
+var watchedKeys = []string{"HARDWARE ERROR", "MEDIUM ERROR", "MISCOMPARE"}
+
 func lunMetrics(w io.Writer, targets []Target) {
 	f := newFamily(w, "iserd_lun_ops_total", "counter", "SCSI commands answered.")
 	eachLUN(targets, func(l *labelled) {
@@ -147,8 +203,13 @@ func lunMetrics(w io.Writer, targets []Target) {
 	})
 	f = newFamily(w, "iserd_lun_check_conditions_total", "counter", "CHECK CONDITION by sense key; a miscompare is one of COMPARE AND WRITE.")
 	eachLUN(targets, func(l *labelled) {
-		for _, k := range slices.Sorted(maps.Keys(l.Stats.Errors)) {
-			f.sample(float64(l.Stats.Errors[k]), l.with("key", k)...)
+		errors := map[string]uint64{}
+		for _, k := range watchedKeys {
+			errors[k] = 0
+		}
+		maps.Copy(errors, l.Stats.Errors)
+		for _, k := range slices.Sorted(maps.Keys(errors)) {
+			f.sample(float64(errors[k]), l.with("key", k)...)
 		}
 	})
 	gauge := func(name, typ, help string, v func(*labelled) float64) {

@@ -22,7 +22,8 @@ func (fixed) Status(context.Context) (*Status, error) {
 func (fixed) Targets(context.Context) ([]Target, error) {
 	counts := make([]uint64, 26)
 	counts[3], counts[25] = 5, 1
-	return []Target{{Name: "iqn.a", LUNs: []LUN{{Number: 3, State: "online", Size: 1 << 20, Stats: Stats{
+	alua := &ALUA{Groups: []ALUAGroup{{PortalGroup: "lan", ID: 1, State: "standby", Preferred: true}}}
+	return []Target{{Name: "iqn.a", LUNs: []LUN{{Number: 3, State: "online", Size: 1 << 20, ALUA: alua, Stats: Stats{
 		Ops: map[string]uint64{"read": 6, "write": 0}, Read: 4096, Errors: map[string]uint64{"MEDIUM ERROR": 2},
 		Latency: []Latency{{Op: "read", Stage: "total", Counts: counts, Nanoseconds: 40000}},
 	}}}}}, nil
@@ -39,7 +40,16 @@ func (fixed) Actors(context.Context) ([]Actor, error) {
 func (fixed) Logins(context.Context) (map[string]uint64, error) {
 	return map[string]uint64{"0000": 4, "0202": 1}, nil
 }
-func (fixed) Totals(context.Context) (*Totals, error) { return &Totals{BufferLimit: 10}, nil }
+func (fixed) Totals(context.Context) (*Totals, error) {
+	return &Totals{
+		BufferLimit: 10, PDUs: map[PDUKind]uint64{{"SCSI Command", "in"}: 7, {"other", "in"}: 1},
+		DigestErrors: map[string]uint64{"header": 0, "data": 2},
+		RDMA: []RDMADevice{{
+			Device: "rxe0", QueuePairs: 2, MemoryRegions: 3, Registered: 1 << 24, InUse: 4096, Completions: 9,
+			Failed: map[string]uint64{"RNR retries exceeded": 1},
+		}},
+	}, nil
+}
 
 var (
 	sampleLine = regexp.MustCompile(`^([a-z_]+)(\{[a-z_]+="(?:[^"\\]|\\.)*"(?:,[a-z_]+="(?:[^"\\]|\\.)*")*\})? (\S+)$`)
@@ -110,6 +120,12 @@ func TestMetricsValues(t *testing.T) {
 		`iserd_sessions{target="iqn.a",transport="tcp"} 1`,
 		`iserd_login_total{result="0202"} 1`,
 		`iserd_actor_mailbox_depth{kind="lun"} 2`,
+		`iserd_pdu_total{opcode="SCSI Command",dir="in"} 7`,
+		`iserd_digest_errors_total{digest="data"} 2`,
+		`iserd_alua_state{target="iqn.a",lun="3",portal_group="lan",state="standby",preferred="true"} 1`,
+		`iserd_rdma_queue_pairs{device="rxe0"} 2`,
+		`iserd_rdma_buffer_bytes{device="rxe0",state="used"} 4096`,
+		`iserd_rdma_failed_completions_total{device="rxe0",status="RNR retries exceeded"} 1`,
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s in\n%s", want, text)
@@ -131,8 +147,37 @@ func TestMetricsByPromtool(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if out, err := exec.Command(tool, "check", "rules", "../contrib/prometheus/rules.yml").CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	for _, args := range [][]string{
+		{"check", "rules", "../contrib/prometheus/rules.yml"},
+		{"test", "rules", "../contrib/prometheus/rules_test.yml"},
+	} {
+		if out, err := exec.Command(tool, args...).CombinedOutput(); err != nil {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// TestRulesNameMetrics: alarms are about metrics that there are, and each has its
+// test.
+func TestRulesNameMetrics(t *testing.T) {
+	rules, err := os.ReadFile("../contrib/prometheus/rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests, err := os.ReadFile("../contrib/prometheus/rules_test.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := scrape(t)
+	for _, name := range regexp.MustCompile(`\biserd_[a-z_]+`).FindAllString(string(rules), -1) {
+		if !strings.Contains(text, "# TYPE "+strings.TrimSuffix(name, "_bucket")+" ") {
+			t.Errorf("an alarm is about %s, which does not exist", name)
+		}
+	}
+	for _, m := range regexp.MustCompile(`alert: (\w+)`).FindAllStringSubmatch(string(rules), -1) {
+		if strings.Count(string(tests), "alertname: "+m[1]) < 2 {
+			t.Errorf("%s is not tested both ways", m[1])
+		}
 	}
 }
 

@@ -62,6 +62,21 @@ type Daemon interface {
 type Totals struct {
 	ActorsSpawned, ActorFailures, ActorRestarts, ActorsGaveUp uint64
 	BufferBytes, BufferLimit                                  int64
+	PDUs                                                      map[PDUKind]uint64
+	DigestErrors                                              map[string]uint64 // header, data
+	RDMA                                                      []RDMADevice
+}
+
+// PDUKind is the opcode and the direction, in or out, of PDUs.
+type PDUKind struct{ Opcode, Dir string }
+
+// RDMADevice is what is held of an RDMA device, and has been done with it.
+type RDMADevice struct {
+	Device                                      string
+	QueuePairs, CompletionQueues, MemoryRegions int
+	Registered, InUse                           int64 // bytes
+	Completions                                 uint64
+	Failed                                      map[string]uint64 // by the error
 }
 
 // What errors of a Daemon wrap, and of the Client.

@@ -21,6 +21,7 @@ type Device struct {
 	pool       *pool.Pool
 	direct     directory // memory of logical units
 	maxMessage int
+	seen       completions
 
 	mu      sync.Mutex // guards what follows
 	pumps   []*Pump

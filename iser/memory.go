@@ -123,6 +123,13 @@ type directory struct {
 	entries atomic.Pointer[[]verbs.MR]
 }
 
+func (d *directory) len() int {
+	if e := d.entries.Load(); e != nil {
+		return len(*e)
+	}
+	return 0
+}
+
 func (d *directory) add(mr verbs.MR) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -187,6 +187,7 @@ func (p *Pump) once() bool {
 		timeout = max(time.Until(p.until[0]), time.Millisecond)
 	}
 	n, err := p.poller.Wait(p.wc[:], timeout)
+	p.dev.seen.count(p.wc[:n])
 	for i := range n {
 		p.sort(&p.wc[i])
 	}

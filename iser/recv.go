@@ -147,6 +147,7 @@ func (c *Conn) take(b []byte) error {
 	if limit := c.maxData(); len(m.Data) > limit {
 		return fmt.Errorf("%v with a data segment of %d bytes, more than the %d declared", m.BHS.Opcode(), len(m.Data), limit)
 	}
+	c.engine.Count(m.BHS.Opcode())
 	if t := c.engine.Tap(); t != nil {
 		t.PDU(m.BHS, m.AHS, m.Data, 0)
 	}

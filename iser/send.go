@@ -197,6 +197,7 @@ func (c *Conn) control(h *pdu.BHS, data []byte, t *iscsi.Task, inv uint32) int {
 	if c.normal && len(data) > maxSendData && h.Opcode() == pdu.OpSCSIResponse {
 		data = cutSense(h, data)
 	}
+	c.engine.Count(h.Opcode())
 	if tap := c.engine.Tap(); tap != nil {
 		tap.PDU(h, nil, data, iscsi.TapOut)
 	}

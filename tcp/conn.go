@@ -381,12 +381,14 @@ func (c *Conn) next() (bool, error) {
 	}
 	if c.headerDigest && !pdu.CheckDigest(b[hlen:], pdu.UpdateCRC32C(0, b[:hlen])) {
 		c.tapIn(h, b[pdu.BHSLen:hlen], nil, iscsi.TapBadHeader)
+		c.engine.CountDigestError(true)
 		return false, errHeaderDigest
 	}
 	if total := end + c.dataLen(dsl); len(b) >= total {
 		c.rx.consume(total)
 		if c.dataDigest && dsl > 0 && !c.dataDigestGood(b[end:total]) {
 			c.tapIn(h, b[pdu.BHSLen:hlen], b[end:end+dsl], iscsi.TapBadData)
+			c.engine.CountDigestError(false)
 			c.engine.Reject(h, pdu.RejectDataDigestError)
 			return false, errDataDigest
 		}
@@ -416,6 +418,7 @@ func (c *Conn) dataDigestGood(b []byte) bool {
 }
 
 func (c *Conn) deliver(h *pdu.BHS, ahs, data []byte) error {
+	c.engine.Count(h.Opcode())
 	if c.engine.Tap() != nil {
 		c.tapIn(h, ahs, data, 0)
 	}

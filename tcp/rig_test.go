@@ -90,6 +90,7 @@ type rig struct {
 	mu     sync.Mutex // the context
 	conn   *tcp.Conn
 	engine *iscsi.Conn
+	seen   iscsi.Traffic
 	pool   *bufpool.Pool
 	rx     *bufpool.Pool
 	limits login.Limits
@@ -120,7 +121,7 @@ func newRigOver(t testing.TB, d *disk, ours, theirs tcp.Socket, adjust func(*log
 	if r.conn, err = tcp.NewConn(ours, tcp.Config{Receive: r.rx, MaxLoginData: 64 << 10}); err != nil {
 		t.Fatal(err)
 	}
-	r.engine = iscsi.NewConn(iscsi.Options{Datamover: r.conn, Env: r, Pool: r.pool, Login: login.NewMachine(r, login.Env{})})
+	r.engine = iscsi.NewConn(iscsi.Options{Datamover: r.conn, Env: r, Pool: r.pool, Login: login.NewMachine(r, login.Env{}), Traffic: &r.seen})
 	r.conn.Bind(r.engine)
 	t.Cleanup(func() {
 		r.close()

@@ -160,6 +160,7 @@ func (c *Conn) continuePlaced() (bool, error) {
 		crc := pdu.UpdateCRC32C(pdu.UpdateCRC32C(0, d.dst), b[:pad])
 		if !pdu.CheckDigest(b[pad:], crc) {
 			c.tapIn(&d.bhs, d.ahs, d.dst, iscsi.TapBadData)
+			c.engine.CountDigestError(false)
 			c.engine.Reject(&d.bhs, pdu.RejectDataDigestError)
 			return false, errDataDigest
 		}

@@ -182,6 +182,7 @@ func (c *Conn) SendControl(h *pdu.BHS, data []byte) {
 			n += pdu.DigestLen
 		}
 	}
+	c.engine.Count(h.Opcode())
 	if c.engine.Tap() != nil {
 		c.tapOut(h, data)
 	}
@@ -265,6 +266,7 @@ func (c *Conn) putDataIn(d *pdu.DataIn, t *iscsi.Task, last bool, data []byte) {
 	h := (*pdu.BHS)(b) // made where it is sent from: a copy would be an allocation
 	d.Encode(h)
 	c.engine.StampWindow(h)
+	c.engine.Count(pdu.OpDataIn)
 	if c.engine.Tap() != nil {
 		c.tapOut(h, data)
 	}

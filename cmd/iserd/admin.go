@@ -309,16 +309,36 @@ func (a *admin) Refusals(context.Context) ([]api.Refusal, error) {
 }
 
 func (a *admin) Logins(context.Context) (map[string]uint64, error) {
-	out := map[string]uint64{"0000": 0}
+	out := map[string]uint64{"0000": 0, "0201": 0, "0202": 0} // what alarms look at is there from the beginning
 	for status, n := range a.d.server.LoginTotals() {
 		out[fmt.Sprintf("%04x", status)] = n
 	}
 	return out, nil
 }
 
-func (a *admin) Totals(context.Context) (*api.Totals, error) {
-	t := a.d.server.ActorTotals()
+func (a *admin) Totals(ctx context.Context) (*api.Totals, error) {
+	t, n := a.d.server.ActorTotals(), a.d.server.Traffic()
+	pdus := make(map[api.PDUKind]uint64)
+	for op, count := range n.PDUs {
+		k := api.PDUKind{Opcode: op.String(), Dir: "in"}
+		switch {
+		case op.FromTarget():
+			k.Dir = "out"
+		case !op.FromInitiator():
+			k.Opcode = "other" // whatever a peer thinks of: it shall not make labels
+		}
+		pdus[k] += count
+	}
+	devices, err := a.d.server.RDMADevices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var rdma []api.RDMADevice
+	for _, d := range devices {
+		rdma = append(rdma, api.RDMADevice(d))
+	}
 	return &api.Totals{
+		PDUs: pdus, DigestErrors: map[string]uint64{"header": n.HeaderDigests, "data": n.DataDigests}, RDMA: rdma,
 		ActorsSpawned: t.Spawned, ActorFailures: t.Failures, ActorRestarts: t.Restarts, ActorsGaveUp: t.GaveUp,
 		BufferBytes: a.d.server.BuffersInUse(), BufferLimit: a.d.server.BufferLimit(),
 	}, nil

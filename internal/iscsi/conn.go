@@ -45,6 +45,9 @@ type Conn struct {
 	tap     Tap           // nil: nobody looks
 	tracer  Tracer        // the same
 
+	traffic *Traffic
+	counted counted
+
 	tasks map[uint32]*Task // tasks that wait for data or for a unit, by InitiatorTaskTag
 	free  []*Task
 	live  int // tasks taken from free
@@ -77,6 +80,7 @@ type Options struct {
 	Pool      Pool
 	Login     *login.Machine
 	Orphans   *Orphans // takes the commands that Close leaves to workers; may be nil
+	Traffic   *Traffic // counts PDUs; nil: nobody wants to know
 }
 
 // NewConn returns a connection that waits for its first Login Request.
@@ -84,6 +88,9 @@ func NewConn(o Options) *Conn {
 	c := &Conn{dm: o.Datamover, env: o.Env, pool: o.Pool, login: o.Login, tasks: make(map[uint32]*Task)}
 	c.rdma, _ = o.Datamover.(RDMA)
 	c.orphans = o.Orphans
+	if c.traffic = o.Traffic; c.traffic == nil {
+		c.traffic = new(Traffic)
+	}
 	return c
 }
 

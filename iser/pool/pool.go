@@ -66,6 +66,9 @@ func (p *Pool) InUse() int64 {
 // Registered is the number of bytes registered.
 func (p *Pool) Registered() int64 { return int64(len(*p.slabs.Load())) << slabShift }
 
+// Regions is the number of memory regions that they are registered as.
+func (p *Pool) Regions() int { return len(*p.slabs.Load()) }
+
 // LKey returns the key of the region that mem is in, if it is of this pool.
 func (p *Pool) LKey(mem []byte) (uint32, bool) {
 	if s := p.slabOf(verbs.Addr(mem)); s != nil {
