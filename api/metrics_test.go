@@ -40,6 +40,7 @@ func (fixed) Actors(context.Context) ([]Actor, error) {
 func (fixed) Logins(context.Context) (map[string]uint64, error) {
 	return map[string]uint64{"0000": 4, "0202": 1}, nil
 }
+
 func (fixed) Totals(context.Context) (*Totals, error) {
 	return &Totals{
 		BufferLimit: 10, PDUs: map[PDUKind]uint64{{"SCSI Command", "in"}: 7, {"other", "in"}: 1},
