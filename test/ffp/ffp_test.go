@@ -75,8 +75,8 @@ var fullFeaturePlan = []test{
 		}
 	}},
 	{"3.3", "a window of one command", func(x *run) {
-		srv, addr := server(x.T, iserd.Limits{CommandWindow: 1})
-		c := (&run{T: x.T, srv: srv, addr: addr}).ready("InitialR2T=Yes", "ImmediateData=No")
+		y := x.another(iserd.Limits{CommandWindow: 1})
+		c := y.ready("InitialR2T=Yes", "ImmediateData=No")
 		if n := c.ping(); n.MaxCmdSN != c.cmdSN {
 			x.Fatalf("MaxCmdSN %d with CmdSN %d", n.MaxCmdSN, c.cmdSN)
 		}
@@ -294,13 +294,13 @@ var fullFeaturePlan = []test{
 		c.good(c.tur())
 	}},
 	{"14.1", "Asynchronous Message: request to log out", func(x *run) {
-		srv, addr := server(x.T, iserd.Limits{})
-		c := (&run{T: x.T, srv: srv, addr: addr}).ready()
+		y := x.another(iserd.Limits{})
+		c := y.ready()
 		done := make(chan error, 1)
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
-			done <- srv.Shutdown(ctx)
+			done <- y.srv.Shutdown(ctx)
 		}()
 		p := c.expect(pdu.OpAsyncMessage)
 		var m pdu.AsyncMessage
@@ -314,11 +314,11 @@ var fullFeaturePlan = []test{
 		}
 	}},
 	{"14.2", "Asynchronous Message that is not heeded", func(x *run) {
-		srv, addr := server(x.T, iserd.Limits{})
-		c := (&run{T: x.T, srv: srv, addr: addr}).ready()
+		y := x.another(iserd.Limits{})
+		c := y.ready()
 		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 		defer cancel()
-		_ = srv.Shutdown(ctx)
+		_ = y.srv.Shutdown(ctx)
 		c.expect(pdu.OpAsyncMessage)
 		c.closed()
 	}},
@@ -340,8 +340,8 @@ var fullFeaturePlan = []test{
 		c.ping()
 	}},
 	{"15.3", "NOP-In of the target", func(x *run) {
-		srv, addr := server(x.T, iserd.Limits{NopInterval: 100 * time.Millisecond})
-		c := (&run{T: x.T, srv: srv, addr: addr}).ready()
+		y := x.another(iserd.Limits{NopInterval: 100 * time.Millisecond})
+		c := y.ready()
 		var last uint32
 		for range 3 {
 			p := c.expect(pdu.OpNOPIn)
@@ -441,7 +441,9 @@ func (c *conn) logout() {
 	if p := c.expect(pdu.OpLogoutResponse); p.BHS[2] != byte(pdu.LogoutSuccess) || p.BHS.InitiatorTaskTag() != c.tag {
 		c.Fatalf("%s, response %d", describe(p), p.BHS[2])
 	}
-	c.closed()
+	if c.iser == nil { // over iSER it is for the initiator to disconnect
+		c.closed()
+	}
 	_ = c.c.Close()
 }
 

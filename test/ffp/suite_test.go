@@ -15,6 +15,8 @@ import (
 
 	"github.com/iserd/iserd"
 	"github.com/iserd/iserd/initiator"
+	rdma "github.com/iserd/iserd/initiator/iser"
+	"github.com/iserd/iserd/iser/verbs"
 	"github.com/iserd/iserd/luns/memory"
 	"github.com/iserd/iserd/pdu"
 	"github.com/iserd/iserd/pdu/text"
@@ -45,6 +47,20 @@ type test struct {
 // server starts a server with both targets.
 func server(t *testing.T, limits iserd.Limits) (*iserd.Server, string) {
 	t.Helper()
+	srv := targets(t, limits)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := srv.AddPortal(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	return srv, l.Addr().String()
+}
+
+// targets is a server without a portal.
+func targets(t *testing.T, limits iserd.Limits) *iserd.Server {
+	t.Helper()
 	srv, err := iserd.NewServer(iserd.WithLimits(limits))
 	if err != nil {
 		t.Fatal(err)
@@ -64,13 +80,6 @@ func server(t *testing.T, limits iserd.Limits) (*iserd.Server, string) {
 			t.Fatal(err)
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := srv.AddPortal(t.Context(), l); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -79,10 +88,11 @@ func server(t *testing.T, limits iserd.Limits) (*iserd.Server, string) {
 			t.Errorf("%d bytes of buffers in use", n)
 		}
 	})
-	return srv, l.Addr().String()
+	return srv
 }
 
-// runPlan runs all numbers of a plan, directly and chopped.
+// runPlan runs all numbers of a plan, directly and chopped, and over iSER those that
+// are not about TCP alone.
 func runPlan(t *testing.T, plan []test) {
 	t.Helper()
 	srv, addr := server(t, iserd.Limits{})
@@ -100,6 +110,7 @@ func runPlan(t *testing.T, plan []test) {
 		defer p.Close()
 		all(t, p.Addr())
 	})
+	t.Run("iSER", func(t *testing.T) { runISER(t, plan) })
 }
 
 // run is the world of one test.
@@ -107,6 +118,7 @@ type run struct {
 	*testing.T
 	srv  *iserd.Server
 	addr string
+	iser verbs.Provider // nil: over TCP
 }
 
 // conn is a connection on which a test writes what it likes.
@@ -119,13 +131,14 @@ type conn struct {
 	target                string
 	window                uint32 // MaxCmdSN
 	tsih                  uint16
+	extended              bool // the keys of RFC 7145 were offered
 }
 
 func (x *run) dial() *conn {
 	x.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c, err := initiator.Dial(ctx, x.addr)
+	c, err := x.connect(ctx)
 	if err != nil {
 		x.Fatal(err)
 	}
@@ -208,6 +221,12 @@ func (c *conn) request(transit bool, next pdu.Stage, keys ...string) *answer {
 
 func (c *conn) requestWith(r pdu.LoginRequest, keys ...string) *answer {
 	c.Helper()
+	if x := c.run; x.iser != nil && !c.extended && r.CSG == pdu.LoginOperational && r.Transit {
+		for _, p := range rdma.Keys() {
+			keys = append(keys, p.Key+"="+p.Value)
+		}
+		c.extended = true
+	}
 	r.ISID, r.InitiatorTaskTag, r.CmdSN, r.ExpStatSN = c.isid, c.tag, c.cmdSN, c.expStatSN
 	if r.TSIH == 0 {
 		r.TSIH = c.tsih
@@ -251,7 +270,9 @@ func (c *conn) refused(a *answer) {
 	if a.Status.Class() != pdu.ClassInitiatorError {
 		c.Fatalf("%+v; want a refusal", a)
 	}
-	c.closed()
+	if c.iser == nil { // over iSER it is for the initiator to disconnect
+		c.closed()
+	}
 }
 
 // operational brings a login into the operational stage.
@@ -429,7 +450,14 @@ func (c *conn) notGood(tag uint32) {
 func (c *conn) dataIn(tag uint32) (pdus []pdu.DataIn, data []byte) {
 	c.Helper()
 	for {
-		p := c.expect(pdu.OpDataIn)
+		p := c.read()
+		if c.iser != nil && p != nil && p.BHS.Opcode() == pdu.OpSCSIResponse { // no status with the data there
+			c.expStatSN = p.BHS.StatSN() + 1
+			return pdus, data
+		}
+		if p == nil || p.BHS.Opcode() != pdu.OpDataIn {
+			c.Fatalf("got %s, want Data-In", describe(p))
+		}
 		var d pdu.DataIn
 		if err := d.Decode(&p.BHS); err != nil || d.InitiatorTaskTag != tag {
 			c.Fatalf("%+v, %v", d, err)

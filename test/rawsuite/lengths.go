@@ -12,7 +12,10 @@ import (
 // Reject, with an error status, or close; its memory may grow with the bytes it
 // receives and not with the bytes that are announced.
 func (s *suite) testLengths(t *testing.T) {
-	s.sub(t, "before login", s.longBeforeLogin)
+	s.sub(t, "before login", func(t *testing.T) {
+		s.tcpOnly(t, "a message has its length; TestISERAbuseHeaders sends those whose headers lie")
+		s.longBeforeLogin(t)
+	})
 	s.sub(t, "data segment over MaxRecvDataSegmentLength", s.overMaxRecv)
 	s.sub(t, "AHS of 1020 bytes of nothing", func(t *testing.T) {
 		x := s.login(t, nil)
@@ -42,6 +45,7 @@ func (s *suite) testLengths(t *testing.T) {
 		x.outcome() // anything goes; the connection must stay in step or end
 	})
 	s.sub(t, "header cut short", func(t *testing.T) {
+		s.tcpOnly(t, "TestISERAbuseLengths sends messages of every length, softiwarp's TestTruncatedFPDU cuts segments at each byte")
 		for n := 1; n < pdu.BHSLen; n += 5 {
 			x := s.login(t, nil)
 			h := encode(x.command(make([]byte, 6), 0))
@@ -145,6 +149,7 @@ const overflowBit = 0x04 // O bit of a SCSI Response, §11.4.1
 // the connection at ErrorRecoveryLevel 0; a data digest error is answered with
 // Reject or with the end of the connection, and the data is not stored.
 func (s *suite) testDigests(t *testing.T) {
+	s.tcpOnly(t, "iSER has no digests, RFC 7145 §6.1; softiwarp's TestWrongCRC is about iWARP's")
 	both := func(o *initiator.Options) { o.HeaderDigest, o.DataDigest = "CRC32C", "CRC32C" }
 	probe := s.session(t, func(o *initiator.Options) { o.HeaderDigest, o.DataDigest = "CRC32C,None", "CRC32C,None" })
 	if p := probe.Params(); !p.HeaderDigest || !p.DataDigest {

@@ -20,6 +20,9 @@ func (s *suite) testNOP(t *testing.T) {
 		for _, n := range []int{0, 1, 2, 3, 4, 5, 4095, largest - 1, largest} {
 			data := pattern("nop", "", n)
 			got, err := x.NOP(s.ctx(t), data)
+			if s.Over.ISER { // no initiator there has receives for more, whatever it says
+				data = data[:min(n, 128)]
+			}
 			if err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%d bytes: %d came back, %v", n, len(got), err)
 			}
@@ -179,12 +182,15 @@ func (s *suite) testCuts(t *testing.T) {
 func (s *suite) cutWrites(t *testing.T, addr string, n int, data []byte) []bool {
 	t.Helper()
 	acked := make([]bool, n)
-	c, err := initiator.Dial(s.ctx(t), addr)
+	c, err := s.Over.dial(s.ctx(t), addr)
+	if err != nil && s.Over.ISER {
+		return acked // cut within the MPA exchange
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	// Half of every write goes as unsolicited data and half by R2T.
-	x, err := initiator.Login(s.ctx(t), c, initiator.Options{TargetName: s.TargetName, FirstBurstLength: len(data) / 2})
+	x, err := initiator.Login(s.ctx(t), c, s.options(func(o *initiator.Options) { o.FirstBurstLength = len(data) / 2 }))
 	if err != nil {
 		return acked // cut within the login
 	}
@@ -215,9 +221,11 @@ func (s *suite) cutWrites(t *testing.T, addr string, n int, data []byte) []bool 
 // testFlips flips single bits on the way to the target in sessions with both
 // digests: nothing wrong may be stored or returned as good.
 func (s *suite) testFlips(t *testing.T) {
-	probe := s.session(t, func(o *initiator.Options) { o.HeaderDigest, o.DataDigest = "CRC32C,None", "CRC32C,None" })
-	if p := probe.Params(); !p.HeaderDigest || !p.DataDigest {
-		t.Skip("target does not do digests")
+	if !s.Over.CRC {
+		probe := s.session(t, func(o *initiator.Options) { o.HeaderDigest, o.DataDigest = "CRC32C,None", "CRC32C,None" })
+		if p := probe.Params(); !p.HeaderDigest || !p.DataDigest {
+			t.Skip("target does not do digests")
+		}
 	}
 	const size = 4096
 	rounds := 100
@@ -250,13 +258,15 @@ func (s *suite) testFlips(t *testing.T) {
 // flipped writes and reads through a proxy that flips a bit somewhere.
 func (s *suite) flipped(t *testing.T, addr string, data []byte) {
 	t.Helper()
-	c, err := initiator.Dial(s.ctx(t), addr)
+	c, err := s.Over.dial(s.ctx(t), addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, err := initiator.Login(s.ctx(t), c, initiator.Options{
-		TargetName: s.TargetName, HeaderDigest: "CRC32C", DataDigest: "CRC32C",
-	})
+	x, err := initiator.Login(s.ctx(t), c, s.options(func(o *initiator.Options) {
+		if !s.Over.CRC {
+			o.HeaderDigest, o.DataDigest = "CRC32C", "CRC32C"
+		}
+	}))
 	if err != nil {
 		return
 	}

@@ -24,7 +24,7 @@ type raw struct {
 // connect returns a connection that has not logged in.
 func (s *suite) connect(t *testing.T) *initiator.Conn {
 	t.Helper()
-	c, err := initiator.Dial(s.ctx(t), s.Addr)
+	c, err := s.Over.dial(s.ctx(t), s.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,10 +37,7 @@ func (s *suite) connect(t *testing.T) *initiator.Conn {
 // taken.
 func (s *suite) login(t *testing.T, adjust func(*initiator.Options)) *raw {
 	t.Helper()
-	o := initiator.Options{TargetName: s.TargetName}
-	if adjust != nil {
-		adjust(&o)
-	}
+	o := s.options(adjust)
 	c := s.connect(t)
 	r, err := initiator.Negotiate(s.ctx(t), c, o)
 	if err != nil {
@@ -199,8 +196,9 @@ func (o *outcome) good(tag uint32) bool {
 // refused tells whether the wrong PDU was rejected or the connection closed.
 func (o *outcome) refused() bool { return o.closed || o.has(pdu.OpReject) }
 
-// ended reads until the target closes the connection and returns what came.
-func ended(t *testing.T, c *initiator.Conn) []*initiator.PDU {
+// ended reads until the target closes the connection and returns what came. Over
+// iSER a refusal is enough: the target waits for the initiator to disconnect.
+func (s *suite) ended(t *testing.T, c *initiator.Conn) []*initiator.PDU {
 	t.Helper()
 	var all []*initiator.PDU
 	for {
@@ -215,5 +213,8 @@ func ended(t *testing.T, c *initiator.Conn) []*initiator.PDU {
 			return all
 		}
 		all = append(all, p)
+		if s.Over.ISER && p.BHS.Opcode() == pdu.OpLoginResponse {
+			return all
+		}
 	}
 }

@@ -12,11 +12,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
 	"github.com/iserd/iserd/initiator"
 	"github.com/iserd/iserd/pdu"
+	"github.com/iserd/iserd/pdu/text"
 	"github.com/iserd/iserd/test/chopproxy"
 )
 
@@ -26,6 +28,8 @@ type Target struct {
 	TargetName string
 	LUN        uint16 // a disk of 4 MiB or more with 512-byte blocks, to be overwritten
 
+	// Over is the transport; the zero value is TCP.
+	Over Transport
 	// LoginTimeout is how long the target lets a login take; 0 leaves those
 	// tests out, which last as long.
 	LoginTimeout time.Duration
@@ -34,6 +38,38 @@ type Target struct {
 	Memory func() int64
 	// Skip names tests that are known not to hold, with the reason.
 	Skip map[string]string
+}
+
+// Transport is how the suite's connections reach the target.
+type Transport struct {
+	// Dial connects to "host:port"; nil is initiator.Dial. The suite chops,
+	// cuts and flips what passes the port by TCP.
+	Dial func(ctx context.Context, addr string) (*initiator.Conn, error)
+	// ISER says that Dial is iSER (RFC 7145): what a PDU does with data is not
+	// on the wire there, and the suite leaves out what only bytes on a stream,
+	// R2T and Data-Out PDUs can do.
+	ISER bool
+	// Keys are offered with the operational keys of normal sessions.
+	Keys []text.Pair
+	// CRC says that the transport itself notices flipped bits.
+	CRC bool
+}
+
+// dial connects to addr.
+func (x *Transport) dial(ctx context.Context, addr string) (*initiator.Conn, error) {
+	if x.Dial == nil {
+		return initiator.Dial(ctx, addr)
+	}
+	return x.Dial(ctx, addr)
+}
+
+// tcpOnly skips a test over iSER; why says what shows the same there, or why there
+// is nothing to show.
+func (s *suite) tcpOnly(t *testing.T, why string) {
+	t.Helper()
+	if s.Over.ISER {
+		t.Skip("only over TCP: " + why)
+	}
 }
 
 // suite is one run.
@@ -56,6 +92,13 @@ func Run(t *testing.T, target Target) {
 		}
 		t.Cleanup(func() { _ = p.Close() })
 		target.Addr, target.LoginTimeout = p.Addr(), 0
+		if target.Over.ISER {
+			target.Skip = maps.Clone(target.Skip)
+			if target.Skip == nil {
+				target.Skip = make(map[string]string)
+			}
+			target.Skip["Opcodes"] = "as direct: segments of TCP are reassembled below, and the target takes 2 s to end each"
+		}
 		runAll(t, target)
 	})
 }
@@ -130,14 +173,23 @@ func (s *suite) ctx(t *testing.T) context.Context {
 
 func (s *suite) lun() pdu.LUN { return pdu.LUNOf(s.LUN) }
 
-// session logs a well-behaved session in.
-func (s *suite) session(t *testing.T, adjust func(*initiator.Options)) *initiator.Session {
-	t.Helper()
+// options of a login.
+func (s *suite) options(adjust func(*initiator.Options)) initiator.Options {
 	o := initiator.Options{TargetName: s.TargetName}
 	if adjust != nil {
 		adjust(&o)
 	}
-	c, err := initiator.Dial(s.ctx(t), s.Addr)
+	if o.SessionType == initiator.NormalSession {
+		o.Extra = append(o.Extra, s.Over.Keys...)
+	}
+	return o
+}
+
+// session logs a well-behaved session in.
+func (s *suite) session(t *testing.T, adjust func(*initiator.Options)) *initiator.Session {
+	t.Helper()
+	o := s.options(adjust)
+	c, err := s.Over.dial(s.ctx(t), s.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
