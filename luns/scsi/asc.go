@@ -40,6 +40,7 @@ const (
 	InquiryDataHasChanged     ASC = 0x3F03 // INQUIRY DATA HAS CHANGED
 	ReportedLUNsChanged       ASC = 0x3F0E // REPORTED LUNS DATA HAS CHANGED
 	InternalTargetFailure     ASC = 0x4400 // INTERNAL TARGET FAILURE
+	InvalidMessageError       ASC = 0x4900 // INVALID MESSAGE ERROR
 	DataPhaseError            ASC = 0x4B00 // DATA PHASE ERROR
 	MediumRemovalPrevented    ASC = 0x5302 // MEDIUM REMOVAL PREVENTED
 	InsufficientResources     ASC = 0x5503 // INSUFFICIENT RESOURCES

@@ -22,7 +22,7 @@ type Command struct {
 
 	Nexus *Nexus // the I_T_L nexus, which leads to the logical unit
 	CDB   []byte // 16 bytes, or more for an extended CDB; borrowed until Release
-	Attr  uint8  // task attribute; carried for the owner
+	Attr  uint8  // task attribute: AttrSimple and so on
 	// Announced is how many bytes of data-out the initiator has announced, such
 	// as the Expected Data Transfer Length of a write command; 0 if none, or if
 	// the owner does not know. COMPARE AND WRITE and WRITE SAME refuse more
@@ -100,6 +100,13 @@ type Command struct {
 	// While submitted; guarded by the mutex of the unit's workers.
 	queued bool
 	next   *Command
+
+	member membership // in the task set of the port, from Decode to Release
+	// While it is listed there; guarded by the mutex of the set.
+	before, after *Command
+	dormant       bool // must not begin
+	submitted     bool // and is to be started when it may
+
 	// waiter is the wait for the range lock, for Abort; tasks is that for the
 	// commands of preempted nexuses.
 	waiter atomic.Pointer[lockWaiter]
@@ -184,7 +191,8 @@ func (c *Command) LBA() (lba, blocks uint64) { return c.lba, c.blocks }
 // unit, and sets OutLen, InLen and NeedBuf. It never touches the backend, does
 // not block and allocates nothing. It returns false if the command is finished
 // already, with Status and Sense; OutLen then still tells what the CDB would
-// have taken, so that the owner can drain it.
+// have taken, so that the owner can drain it. Else the command is in the task set
+// of the logical unit until it is released.
 //
 // Conditions are reported in the order of SAM-6 5.3.3 and 5.14: BUSY,
 // RESERVATION CONFLICT, unit attention, then errors in the CDB and the state
@@ -213,7 +221,15 @@ func (c *Command) Decode() bool {
 	if c.Nexus.pending.Load() != 0 && !op.is(opNoAttention) && c.unitAttention() {
 		return false
 	}
-	return valid && c.checkState(op)
+	if !valid || !c.checkState(op) {
+		return false
+	}
+	if !c.Nexus.port.tasks.accept(c) {
+		// SAM-6 8.6.1: a task attribute that is not supported.
+		c.Fail(IllegalRequest, InvalidMessageError)
+		return false
+	}
+	return true
 }
 
 // decodeCDB runs the decoder of op after the checks that all CDBs share.

@@ -54,7 +54,7 @@ func TestGoldenData(t *testing.T) {
 			"53 98 00 28", ascii("iqn.2024-01.org.example:disk,t,0x0001"), nul(3),
 			"53 a8 00 20", ascii("iqn.2024-01.org.example:disk"), nul(4),
 		}},
-		{"VPD 86", []byte{0x12, 1, 0x86, 0, 255, 0}, []string{"00 86 003c 00 01 01", nul(57)}},
+		{"VPD 86", []byte{0x12, 1, 0x86, 0, 255, 0}, []string{"00 86 003c 00 07 01", nul(57)}},
 		{"VPD 8F", []byte{0x12, 1, 0x8F, 0, 255, 0}, []string{
 			"00 8f 0064",
 			"0001 000c 0b 83 03 00 01 1c 84 04 00 03 04 05",

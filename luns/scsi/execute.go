@@ -11,6 +11,9 @@ import "runtime/debug"
 // Release.
 func (c *Command) TryExec() (done bool) {
 	c.Contended = false
+	if c.member == listed && c.Nexus.port.tasks.waits(c, false) {
+		return false
+	}
 	if !c.enter() {
 		return true
 	}
@@ -31,9 +34,17 @@ func (c *Command) recoverInline(done *bool) {
 	}
 }
 
-// Submit hands the command to the workers of its unit. Done is called when it
-// has finished, perhaps before Submit returns.
+// Submit hands the command to the workers of its unit, when its task attribute
+// says that it may begin. Done is called when it has finished, perhaps before
+// Submit returns.
 func (c *Command) Submit() {
+	if c.member == listed && c.Nexus.port.tasks.waits(c, true) {
+		return
+	}
+	c.submitEnabled()
+}
+
+func (c *Command) submitEnabled() {
 	if !c.enter() {
 		c.Done(c)
 		return
@@ -101,7 +112,7 @@ func (c *Command) Abort() bool {
 	if u == nil {
 		return false
 	}
-	if u.workers.remove(c) {
+	if c.member == listed && c.Nexus.port.tasks.withdraw(c) || u.workers.remove(c) {
 		c.Status = TaskAborted
 		c.settle()
 		return true
@@ -115,14 +126,17 @@ func (c *Command) Abort() bool {
 	return false
 }
 
-// Release ends the use of In: it drops the range lock and the reference to the
-// unit that a finished command may still hold. The owner calls it when the
+// Release ends the command: it leaves the task set, and the use of In ends with the
+// range lock and the reference to the unit that it may still hold. The owner calls it when the
 // data-in has been sent or copied, and when it gives a command up between
 // Decode and Submit. It is idempotent.
 func (c *Command) Release() {
 	c.unlock()
 	c.leave()
 	c.In = nil
+	if c.member != notIn {
+		c.Nexus.port.tasks.leave(c)
+	}
 	if cap(c.scratch) > maxKeptScratch {
 		c.scratch = nil
 	}

@@ -127,6 +127,8 @@ type Nexus struct {
 	// command one load. It is written with the mutex of the port held.
 	gate atomic.Uint32
 
+	shard uint8 // of the task set: the counter that its commands use
+
 	meter atomic.Pointer[meter] // nil until the first command
 
 	// prevent is set while this nexus prevents medium removal, SPC-5 6.15.

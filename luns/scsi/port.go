@@ -63,6 +63,8 @@ type Port struct {
 	// finish with TASK ABORTED.
 	AbortTasks func(nexuses []*Nexus, done func())
 
+	tasks taskSet
+
 	// Reservations live here and not in the Unit: a restart of the logical
 	// unit does not lift a fence. pr is replaced with prMu and mu held.
 	prMu     sync.Mutex // serializes changes, also while they are saved; before mu
@@ -80,6 +82,7 @@ type Port struct {
 
 	mu       sync.Mutex // guards what follows
 	nexuses  map[*Nexus]struct{}
+	shard    uint8       // of the next nexus, modulo taskShards
 	past     Stats       // of nexuses that were detached
 	last     *Unit       // the Unit revoked last
 	store    Store       // of the Unit published last
@@ -141,6 +144,8 @@ func (p *Port) Attach(itn *ITNexus) *Nexus {
 	n.Attention(AttentionPowerOn)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	n.shard = p.shard % taskShards
+	p.shard++
 	p.nexuses[n] = struct{}{}
 	p.refreshGate(n)
 	return n

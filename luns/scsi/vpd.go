@@ -134,7 +134,7 @@ func (u *Unit) appendVPD86(b []byte, _ *Nexus) []byte {
 		volatile = 0x01 // V_SUP
 	}
 	b = append(b, 0x00, // no protection information
-		0x01, // SIMPSUP: task ordering beyond that is not promised here
+		0x07, // HEADSUP, ORDSUP, SIMPSUP
 		volatile)
 	return zeros(b, 60-(len(b)-start))
 }
