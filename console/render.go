@@ -213,15 +213,20 @@ func columns(rows [][]string) []string {
 	return out
 }
 
-// cut shortens text to width columns. Control characters, which initiators can
-// put into their names, do not reach the terminal.
-func cut(text string, width int) string {
-	r := []rune(strings.Map(func(c rune) rune {
+// visible replaces control characters, which initiators can put into their
+// names: they do not reach the terminal.
+func visible(text string) string {
+	return strings.Map(func(c rune) rune {
 		if c < ' ' || c == 0x7f || c >= 0x80 && c < 0xa0 {
 			return '?'
 		}
 		return c
-	}, text))
+	}, text)
+}
+
+// cut shortens text to width columns.
+func cut(text string, width int) string {
+	r := []rune(visible(text))
 	if len(r) > width {
 		return string(r[:max(0, width-1)]) + "…"
 	}

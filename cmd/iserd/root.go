@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -19,12 +20,16 @@ const (
 // run executes one command line and returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	started := false
-	root := newRoot(&started)
+	return execute(context.Background(), newRoot(&started), &started, args, stdout, stderr)
+}
+
+// execute runs one command line of a tree.
+func execute(ctx context.Context, root *cobra.Command, started *bool, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	cmd, err := root.ExecuteC()
-	if err != nil && !started {
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !*started {
 		// Nothing ran: the mistake is in the command line.
 		err = usageError(fmt.Errorf("%w\nRun '%s --help' for usage", err, cmd.CommandPath()))
 	}
@@ -59,6 +64,7 @@ Try it:
 		newStatus(),
 		newLs(),
 		newTop(),
+		newConsole(),
 		newTarget(),
 		newLUN(),
 		newSession(),
@@ -79,5 +85,6 @@ Try it:
 		bench.NewCommand(),
 		newMan(),
 	)
+	completeNames(root)
 	return root
 }
