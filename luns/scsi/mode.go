@@ -40,6 +40,13 @@ const (
 // modePages are the pages in ascending order of code and subpage.
 var modePages = [...]modePage{
 	{
+		// Read-Write Error Recovery, SBC-4 6.5.10: nothing is reallocated,
+		// retried or corrected here. Tools such as sg_format ask for it.
+		code:       0x01,
+		current:    errorRecoveryPage,
+		defaults:   errorRecoveryPage,
+		changeable: errorRecoveryPage,
+	}, {
 		// Caching, SBC-4 6.5.6.
 		code:       0x08,
 		current:    func(u *Unit) []byte { return cachingPage(ifSet(u.writeCache.Load(), wceBit)) },
@@ -86,6 +93,8 @@ func ifSet(set bool, bit byte) byte {
 	}
 	return 0
 }
+
+func errorRecoveryPage(*Unit) []byte { return []byte{0x01, 0x0A, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} }
 
 func cachingPage(b2 byte) []byte {
 	p := make([]byte, 20)
