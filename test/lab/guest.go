@@ -138,7 +138,7 @@ func kernelArgs(g Guest, root, share string, network bool) []string {
 		"con=null", "con0=fd:0,fd:1", "quiet", "loglevel=4", "panic=-1",
 	}
 	if network {
-		args = append(args, "vec0:transport=tap,ifname="+tap+",depth=128,gro=1")
+		args = append(args, "vec0:transport=tap,ifname="+Device+",depth=128,gro=1")
 	}
 	return args
 }

@@ -10,7 +10,7 @@ set -euo pipefail
 dir=${1:?usage: mkroot.sh DIR}
 # What the guest runs: the initiator, the file systems, the load, and the
 # tools that say what happened.
-packages=open-iscsi,fio,e2fsprogs,xfsprogs,sg3-utils,iproute2,procps,kmod
+packages=open-iscsi,fio,e2fsprogs,xfsprogs,sg3-utils,iproute2,procps,kmod,dmsetup
 
 say() { printf 'lab: %s\n' "$*"; }
 die() { printf 'lab: %s\n' "$*" >&2; exit 1; }

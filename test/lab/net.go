@@ -17,7 +17,9 @@ const (
 	HostAddr  = "10.99.0.1" // the host's end, where the target listens
 	GuestAddr = "10.99.0.2" // the guest's end
 	prefix    = "/24"
-	tap       = "tap0"
+
+	// Device is the host's end as a device of the namespace.
+	Device = "tap0"
 )
 
 // Net is a network namespace with a tap device for one guest. It lives as
@@ -44,9 +46,9 @@ func NewNet(t testing.TB) *Net {
 	t.Cleanup(func() { close(n.calls) })
 	for _, args := range [][]string{
 		{"link", "set", "lo", "up"},
-		{"tuntap", "add", tap, "mode", "tap"},
-		{"addr", "add", HostAddr + prefix, "dev", tap},
-		{"link", "set", tap, "up"},
+		{"tuntap", "add", Device, "mode", "tap"},
+		{"addr", "add", HostAddr + prefix, "dev", Device},
+		{"link", "set", Device, "up"},
 	} {
 		var out []byte
 		var err error
