@@ -205,7 +205,8 @@ func (a *lunActor) Receive(ctx runtime.Context, msg any) {
 	}
 }
 
-// backendFault is a panic that happened in a command of the unit.
+// backendFault is a panic that happened in the work of an actor, on another
+// goroutine.
 type backendFault struct {
 	value any
 	stack string

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/iserd/iserd/actors/runtime"
 	"github.com/iserd/iserd/iser"
@@ -81,10 +83,12 @@ func (n *Node) rdma(ctx context.Context, prov verbs.Provider) (runtime.Ref, erro
 	if ref, ok := n.providers[prov]; ok {
 		return ref, nil
 	}
+	held := new(iserEngine)
 	ref, err := n.spawn(ctx, runtime.Spec{
 		Name: "rdma-" + prov.Name(), Kind: "rdma",
-		New:    n.actor(func() runtime.Actor { return &rdmaActor{n: n, prov: prov} }),
-		Policy: runtime.Policy{Directive: runtime.Stop},
+		New: n.actor(func() runtime.Actor { return &rdmaActor{n: n, prov: prov, iserEngine: held} }),
+		// Its engine outlives a restart: there is nothing to give up for.
+		Policy: runtime.Policy{MaxRestarts: math.MaxInt, MaxBackoff: 200 * time.Millisecond},
 	}, nil)
 	if err != nil {
 		return ref, fmt.Errorf("RDMA provider %s: %w", prov.Name(), err)
@@ -108,14 +112,21 @@ type (
 	rdmaDevices struct{ reply func([]iser.DeviceUsage) }
 )
 
-// rdmaActor owns the engine of one RDMA provider: listeners, devices and the
-// pumps of their completion queues. What runs on connections runs elsewhere, and a
-// pump contains its own faults; a fault of this actor stops it, and its engine ends.
-type rdmaActor struct {
-	n      *Node
-	prov   verbs.Provider
-	engine *iser.Engine
+// iserEngine is what a restart of the actor leaves alone.
+type iserEngine struct {
+	engine *iser.Engine // nil before the first start and when err is not nil
 	err    error
+}
+
+// rdmaActor owns the engine of one RDMA provider: listeners, devices and the
+// pumps of their completion queues. They run on goroutines of their own and end
+// what a fault of theirs concerns: connections, or a completion queue with its
+// connections. The fault comes here, so that supervision counts and shows it; the
+// engine goes on over restarts of this actor and ends with it.
+type rdmaActor struct {
+	n    *Node
+	prov verbs.Provider
+	*iserEngine
 }
 
 // Receive implements runtime.Actor.
@@ -141,7 +152,9 @@ func (a *rdmaActor) Receive(ctx runtime.Context, msg any) {
 			u = a.engine.Devices()
 		}
 		m.reply(u)
-	case runtime.Stopping, runtime.Restarting:
+	case fault:
+		panic(&backendFault{value: m.value, stack: m.stack})
+	case runtime.Stopping:
 		if a.engine != nil {
 			a.engine.Close()
 		}
@@ -149,17 +162,26 @@ func (a *rdmaActor) Receive(ctx runtime.Context, msg any) {
 }
 
 func (a *rdmaActor) start(ctx runtime.Context) {
-	log := ctx.Log()
-	a.engine, a.err = iser.NewEngine(a.prov, iser.Config{
-		Start:         a.n.sys.Go,
-		Report:        func(msg string, kv ...any) { log.Warn(msg, kv...) },
-		Memories:      &a.n.memories,
-		PoolMemory:    a.n.limits.BufferMemory,
-		CommandWindow: a.n.limits.CommandWindow,
-	})
+	if a.engine == nil {
+		a.engine, a.err = iser.NewEngine(a.prov, a.config(ctx))
+	}
 	ctx.SetBehaviour("running")
 	if a.err != nil {
 		ctx.SetBehaviour("unavailable")
+	}
+}
+
+func (a *rdmaActor) config(ctx runtime.Context) iser.Config {
+	log, self := ctx.Log(), ctx.Self()
+	return iser.Config{
+		Start:  a.n.sys.Go,
+		Report: func(msg string, kv ...any) { log.Warn(msg, kv...) },
+		Fault: func(value any, stack []byte) {
+			a.n.sys.Send(self, fault{value: value, stack: string(stack)})
+		},
+		Memories:      &a.n.memories,
+		PoolMemory:    a.n.limits.BufferMemory,
+		CommandWindow: a.n.limits.CommandWindow,
 	}
 }
 

@@ -2,13 +2,13 @@ package iser
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"net"
-	"net/netip"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/iserd/iserd/iser/verbs"
@@ -21,6 +21,9 @@ type Config struct {
 	// Report, if not nil, is told what an operator should know, as a message and
 	// alternating keys and values.
 	Report func(msg string, kv ...any)
+	// Fault, if not nil, is told of a panic, which is a defect: of what was
+	// recovered and where it happened. The connections it concerns end.
+	Fault func(value any, stack []byte)
 	// Memories, if not nil, are what data may be sent from without a copy.
 	Memories *Memories
 	// PoolMemory bounds the registered memory of a device, in bytes; 256 MiB.
@@ -40,6 +43,9 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.Report == nil {
 		c.Report = func(string, ...any) {}
+	}
+	if c.Fault == nil {
+		c.Fault = func(v any, stack []byte) { c.Report("panic", "value", v, "stack", string(stack)) }
 	}
 	if c.PoolMemory <= 0 {
 		c.PoolMemory = 256 << 20
@@ -67,12 +73,13 @@ func (c Config) withDefaults() Config {
 type Engine struct {
 	cfg    Config
 	prov   verbs.Provider
-	cm     verbs.CM
 	ctx    context.Context // until all pumps have ended
 	cancel context.CancelFunc
 	done   chan struct{} // closed when everything has ended
 
 	mu        sync.Mutex // guards what follows
+	cm        verbs.CM
+	old       []verbs.CM // failed; connections of theirs may remain until the end
 	closed    bool
 	devices   map[verbs.Device]*Device
 	conns     map[verbs.Conn]*Conn
@@ -92,171 +99,89 @@ func NewEngine(prov verbs.Provider, cfg Config) (*Engine, error) {
 		cfg: cfg.withDefaults(), prov: prov, cm: cm, ctx: ctx, cancel: cancel, done: make(chan struct{}),
 		devices: make(map[verbs.Device]*Device), conns: make(map[verbs.Conn]*Conn), listeners: make(map[verbs.Listener]*Listener),
 	}
-	e.cfg.Start("rdma-cm", func() { e.events(ctx) })
+	e.cfg.Start("rdma-cm", e.events)
 	return e, nil
 }
 
 // Provider is the name of the provider.
 func (e *Engine) Provider() string { return e.prov.Name() }
 
-// Listener is an address that initiators connect to, or an inlet for those that
-// have connected elsewhere.
-type Listener struct {
-	e      *Engine
-	addr   netip.AddrPort
-	accept func(*Request)
-	inlet  verbs.Inlet // nil for a listener with a port of its own
-
-	mu     sync.Mutex
-	vl     verbs.Listener
-	closed bool
-}
-
-// Listen has connections to addr given to accept, which must not block and owns
-// them.
-func (e *Engine) Listen(addr netip.AddrPort, accept func(*Request)) (*Listener, error) {
-	l := &Listener{e: e, addr: addr, accept: accept}
-	if err := l.open(); err != nil {
-		return nil, err
-	}
-	return l, nil
-}
-
-const backlog = 128
-
-// Inlet returns a listener for connections that come in at addr, a port of
-// somebody else's, who gives them to Hand. As Listen it has them given to accept.
-// Only a provider in software has that.
-func (e *Engine) Inlet(addr netip.AddrPort, accept func(*Request)) (*Listener, error) {
-	cm, ok := e.cm.(verbs.InletCM)
-	if !ok {
-		return nil, fmt.Errorf("iser: provider %s takes no connections from other ports", e.prov.Name())
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return nil, net.ErrClosed
-	}
-	in := cm.Inlet(addr, backlog)
-	l := &Listener{e: e, addr: addr, accept: accept, inlet: in, vl: in}
-	e.listeners[in] = l
-	return l, nil
-}
-
-// Hand gives an inlet a connection whose first bytes, first, are a request of
-// the transport below iSER. It borrows c, which the caller closes in any case,
-// without shutting it down. Any goroutine.
-func (l *Listener) Hand(c syscall.Conn, first []byte) error {
-	if l.inlet == nil {
-		return errors.New("iser: the listener is no inlet")
-	}
-	return l.inlet.Hand(c, first)
-}
-
-func (l *Listener) open() error {
-	e := l.e
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return net.ErrClosed
-	}
-	vl, err := e.cm.Listen(l.addr, backlog)
-	if err != nil {
-		return fmt.Errorf("iser: listen on %v: %w", l.addr, err)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return vl.Close()
-	}
-	l.vl, l.addr = vl, vl.Addr()
-	e.listeners[vl] = l
-	return nil
-}
-
-// Addr is the address with the port in use.
-func (l *Listener) Addr() netip.AddrPort {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.addr
-}
-
-// Close ends listening; connections stay.
-func (l *Listener) Close() error {
-	l.mu.Lock()
-	l.closed = true
-	vl := l.vl
-	l.vl = nil
-	l.mu.Unlock()
-	if vl == nil {
-		return nil
-	}
-	l.e.mu.Lock()
-	delete(l.e.listeners, vl)
-	l.e.mu.Unlock()
-	return vl.Close()
-}
-
-// reopen replaces a listener that the system has taken away, when its device or
-// its address moved, as soon as that is possible again.
-func (l *Listener) reopen(why verbs.EventKind) {
-	l.mu.Lock()
-	vl := l.vl
-	l.vl = nil
-	l.mu.Unlock()
-	if vl == nil {
-		return
-	}
-	l.e.mu.Lock()
-	delete(l.e.listeners, vl)
-	l.e.mu.Unlock()
-	l.e.cfg.Report("listener is lost, it is opened again", "address", l.Addr(), "reason", why)
-	l.e.cfg.Start("rdma-listen", func() {
-		_ = vl.Close()
-		for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-			l.mu.Lock()
-			closed := l.closed
-			l.mu.Unlock()
-			if closed {
-				return
-			}
-			err := l.open()
-			if err == nil || errors.Is(err, net.ErrClosed) {
-				return
-			}
-			select {
-			case <-l.e.done:
-				return
-			case <-time.After(wait):
-			}
-		}
-	})
-}
-
 // events is the goroutine of connection management: it must not wait for
 // anything but events, for those of all connections pass here.
-func (e *Engine) events(ctx context.Context) {
+func (e *Engine) events() {
 	defer e.finish()
+	cm := e.cm
 	for {
-		ev, err := e.cm.Next(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				e.cfg.Report("connection management has failed", "provider", e.prov.Name(), "reason", err)
+		ev, err := cm.Next(e.ctx)
+		switch {
+		case e.ctx.Err() != nil:
+			return
+		case err != nil:
+			if cm = e.renew(err); cm == nil {
+				return
 			}
+		default:
+			e.guarded(&ev)
+		}
+	}
+}
+
+// guarded is event, whose panic ends the connection it is about and no more.
+func (e *Engine) guarded(ev *verbs.Event) {
+	defer func() {
+		v := recover()
+		if v == nil {
 			return
 		}
-		e.event(&ev)
+		e.cfg.Fault(v, debug.Stack())
+		if ev.Kind == verbs.EventConnectRequest {
+			(&Request{e: e, vc: ev.Conn}).Refuse()
+		} else if ev.Conn != nil {
+			e.down(func(c *Conn) bool { return c.vc == ev.Conn })
+		}
+	}()
+	e.event(ev)
+}
+
+// renew takes another connection management after one has failed with err, and
+// opens the listeners again. The connections end, for nobody would tell of their
+// ends. It is nil when the engine has ended meanwhile.
+func (e *Engine) renew(err error) verbs.CM {
+	e.cfg.Report("connection management has failed, it is begun again", "provider", e.prov.Name(), "reason", err)
+	e.down(func(*Conn) bool { return true })
+	var cm verbs.CM
+	for wait := 10 * time.Millisecond; cm == nil; wait = min(2*wait, time.Second) {
+		select {
+		case <-e.ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		if cm, err = e.prov.NewCM(); err != nil {
+			cm = nil
+		}
 	}
+	e.mu.Lock()
+	e.old = append(e.old, e.cm)
+	e.cm = cm
+	listeners := slices.Collect(maps.Values(e.listeners))
+	e.mu.Unlock()
+	for _, l := range listeners {
+		l.reopen("connection management has failed")
+	}
+	return cm
 }
 
 func (e *Engine) finish() {
-	if err := e.cm.Close(); err != nil {
-		e.cfg.Report("connection management can't be closed", "provider", e.prov.Name(), "reason", err)
-	}
 	e.mu.Lock()
 	devices := e.devices
 	e.devices = nil
+	cms := append(e.old, e.cm)
 	e.mu.Unlock()
+	for _, cm := range cms {
+		if err := cm.Close(); err != nil {
+			e.cfg.Report("connection management can't be closed", "provider", e.prov.Name(), "reason", err)
+		}
+	}
 	for _, d := range devices {
 		d.free()
 	}
@@ -271,16 +196,11 @@ func (e *Engine) event(ev *verbs.Event) {
 	case ev.Kind == verbs.EventConnectRequest:
 		e.request(ev)
 	case ev.Conn == nil && ev.Listener != nil:
-		e.mu.Lock()
-		l := e.listeners[ev.Listener]
-		e.mu.Unlock()
-		if l != nil {
-			l.reopen(ev.Kind)
+		if l := e.listener(ev.Listener); l != nil {
+			l.reopen(ev.Kind.String())
 		}
 	case ev.Conn != nil:
-		e.mu.Lock()
-		c := e.conns[ev.Conn]
-		e.mu.Unlock()
+		c := e.conn(ev.Conn)
 		if c == nil {
 			return
 		}
@@ -296,15 +216,25 @@ func (e *Engine) event(ev *verbs.Event) {
 
 // request hands a new connection to the listener's owner.
 func (e *Engine) request(ev *verbs.Event) {
-	e.mu.Lock()
-	l := e.listeners[ev.Listener]
-	e.mu.Unlock()
+	l := e.listener(ev.Listener)
 	r := &Request{e: e, vc: ev.Conn, param: ev.Param}
 	if l == nil {
 		r.Refuse()
 		return
 	}
 	l.accept(r)
+}
+
+func (e *Engine) listener(vl verbs.Listener) *Listener {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.listeners[vl]
+}
+
+func (e *Engine) conn(vc verbs.Conn) *Conn {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.conns[vc]
 }
 
 func (e *Engine) forget(vc verbs.Conn) {

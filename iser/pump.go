@@ -170,7 +170,8 @@ func (p *Pump) run() {
 func (p *Pump) guarded() (more bool) {
 	defer func() {
 		if v := recover(); v != nil {
-			p.lose(fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+			p.dev.cfg.Fault(v, debug.Stack())
+			p.lose(fmt.Errorf("panic: %v", v))
 			more = p.needed()
 		}
 	}()
