@@ -95,6 +95,7 @@ func TestSchemas(t *testing.T) {
 	d := description(t)
 	types := map[string]reflect.Type{}
 	for _, v := range []any{
+		Access{},
 		Status{},
 		Config{},
 		Portal{},

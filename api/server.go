@@ -95,24 +95,15 @@ const maxBody = 1 << 20
 //go:embed openapi.json
 var Description []byte
 
-// Scope is how much of the interface a listener offers.
-type Scope uint8
-
-const (
-	// ReadOnly means: what changes nothing, but neither the configuration nor profiles.
-	ReadOnly Scope = iota
-	// Admin means: everything.
-	Admin
-	// AdminLocal means: everything, and profiles of the process.
-	AdminLocal
-)
-
 // NewHandler returns the interface of d.
 func NewHandler(d Daemon, scope Scope) http.Handler { return newServer(d, scope).mux }
 
 func newServer(d Daemon, scope Scope) *server {
-	s := &server{d: d, mux: http.NewServeMux()}
+	s := &server{d: d, scope: scope, live: newLive(d), mux: http.NewServeMux()}
 	s.reading()
+	if scope >= Operator {
+		s.operating()
+	}
 	if scope >= Admin {
 		s.changing()
 	}
@@ -126,6 +117,9 @@ func newServer(d Daemon, scope Scope) *server {
 
 type server struct {
 	d      Daemon
+	scope  Scope
+	token  bool // of Access
+	live   *live
 	mux    *http.ServeMux
 	routes []string // patterns, for the test of the description
 }
@@ -152,6 +146,7 @@ func (s *server) one(pattern string, f func(*http.Request) (any, error)) {
 }
 
 func (s *server) reading() {
+	get(s, "/v1/access", s.access)
 	get(s, "/v1/status", s.d.Status)
 	get(s, "/v1/portals", s.d.Portals)
 	get(s, "/v1/targets", s.d.Targets)
@@ -175,6 +170,36 @@ func (s *server) reading() {
 	})
 }
 
+// operating is what an operator may do besides reading.
+func (s *server) operating() {
+	s.onLUN("POST /v1/targets/{target}/luns/{lun}/offline", func(ctx context.Context, _ *http.Request, t string, n uint16) error {
+		return s.d.SetLUNOffline(ctx, t, n, true)
+	})
+	s.onLUN("POST /v1/targets/{target}/luns/{lun}/online", func(ctx context.Context, _ *http.Request, t string, n uint16) error {
+		return s.d.SetLUNOffline(ctx, t, n, false)
+	})
+	s.do("DELETE /v1/sessions/{tsih}", func(r *http.Request) error {
+		n, err := number(r, "tsih")
+		if err != nil {
+			return err
+		}
+		return s.d.Logout(r.Context(), n, r.URL.Query().Get("force") == "true")
+	})
+	s.handle("GET /v1/config/plan", func(w http.ResponseWriter, r *http.Request) { planned(w, r, s.d.Plan) })
+	s.handle("POST /v1/config/reload", func(w http.ResponseWriter, r *http.Request) { planned(w, r, s.d.Reload) })
+}
+
+// onLUN serves a request about a LUN without an answer.
+func (s *server) onLUN(pattern string, f func(ctx context.Context, r *http.Request, target string, lun uint16) error) {
+	s.do(pattern, func(r *http.Request) error {
+		n, err := number(r, "lun")
+		if err != nil {
+			return err
+		}
+		return f(r.Context(), r, r.PathValue("target"), n)
+	})
+}
+
 func (s *server) changing() {
 	s.handle("PUT /v1/targets/{target}", s.putTarget)
 	s.handle("PUT /v1/targets/{target}/luns/{lun}", s.putLUN)
@@ -185,25 +210,10 @@ func (s *server) changing() {
 	s.do("POST /v1/targets/{target}/online", func(r *http.Request) error {
 		return s.d.SetTargetOffline(r.Context(), r.PathValue("target"), false)
 	})
-	onLUN := func(pattern string, f func(ctx context.Context, r *http.Request, target string, lun uint16) error) {
-		s.do(pattern, func(r *http.Request) error {
-			n, err := number(r, "lun")
-			if err != nil {
-				return err
-			}
-			return f(r.Context(), r, r.PathValue("target"), n)
-		})
-	}
-	onLUN("DELETE /v1/targets/{target}/luns/{lun}", func(ctx context.Context, _ *http.Request, t string, n uint16) error {
+	s.onLUN("DELETE /v1/targets/{target}/luns/{lun}", func(ctx context.Context, _ *http.Request, t string, n uint16) error {
 		return s.d.DeleteLUN(ctx, t, n)
 	})
-	onLUN("POST /v1/targets/{target}/luns/{lun}/offline", func(ctx context.Context, _ *http.Request, t string, n uint16) error {
-		return s.d.SetLUNOffline(ctx, t, n, true)
-	})
-	onLUN("POST /v1/targets/{target}/luns/{lun}/online", func(ctx context.Context, _ *http.Request, t string, n uint16) error {
-		return s.d.SetLUNOffline(ctx, t, n, false)
-	})
-	onLUN("POST /v1/targets/{target}/luns/{lun}/resize", func(ctx context.Context, r *http.Request, t string, n uint16) error {
+	s.onLUN("POST /v1/targets/{target}/luns/{lun}/resize", func(ctx context.Context, r *http.Request, t string, n uint16) error {
 		var body struct {
 			Size string `json:"size"`
 		}
@@ -212,22 +222,15 @@ func (s *server) changing() {
 		}
 		return s.d.ResizeLUN(ctx, t, n, body.Size)
 	})
-	onLUN("DELETE /v1/targets/{target}/luns/{lun}/reservations", func(ctx context.Context, _ *http.Request, t string, n uint16) error {
+	s.onLUN("DELETE /v1/targets/{target}/luns/{lun}/reservations", func(ctx context.Context, _ *http.Request, t string, n uint16) error {
 		return s.d.ClearReservations(ctx, t, n)
 	})
-	onLUN("POST /v1/targets/{target}/luns/{lun}/alua/{group}", func(ctx context.Context, r *http.Request, t string, n uint16) error {
+	s.onLUN("POST /v1/targets/{target}/luns/{lun}/alua/{group}", func(ctx context.Context, r *http.Request, t string, n uint16) error {
 		var body ALUAChange
 		if err := decode(r, &body); err != nil {
 			return err
 		}
 		return s.d.SetALUA(ctx, t, n, r.PathValue("group"), &body)
-	})
-	s.do("DELETE /v1/sessions/{tsih}", func(r *http.Request) error {
-		n, err := number(r, "tsih")
-		if err != nil {
-			return err
-		}
-		return s.d.Logout(r.Context(), n, r.URL.Query().Get("force") == "true")
 	})
 	s.do("POST /v1/actors/{path...}", func(r *http.Request) error {
 		return s.d.ActorDo(r.Context(), r.PathValue("path"), r.URL.Query().Get("do"))
@@ -243,8 +246,6 @@ func (s *server) changing() {
 		return s.d.SetLogLevels(r.Context(), &l)
 	})
 	s.handle("GET /v1/config", s.config)
-	s.handle("GET /v1/config/plan", func(w http.ResponseWriter, r *http.Request) { planned(w, r, s.d.Plan) })
-	s.handle("POST /v1/config/reload", func(w http.ResponseWriter, r *http.Request) { planned(w, r, s.d.Reload) })
 }
 
 // do serves a request without an answer.

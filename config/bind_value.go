@@ -115,14 +115,22 @@ func (b *binder) secret(v cty.Value, f field, dst *Secret, at hcl.Range) bool {
 	*dst = Secret{value: s.AsString()}
 	b.secrets = append(b.secrets, dst.value)
 	if dst.IsZero() {
-		b.errorf(at, "Empty secret", "The secret is empty. A CHAP secret has at least 12 bytes (RFC 7143 §9.2.1).")
+		b.errorf(at, "Empty secret", "The secret is empty. %s", secretAdvice(f))
 		return false
 	}
 	if p := checkLength(f, dst.Len(), "secret"); p != nil {
-		b.errorf(at, p.summary, "%s A CHAP secret has at least 96 random bits (RFC 7143 §9.2.1).", p.detail)
+		b.errorf(at, p.summary, "%s %s", p.detail, secretAdvice(f))
 		return false
 	}
 	return true
+}
+
+// secretAdvice says what makes a good secret.
+func secretAdvice(f field) string {
+	if f.tag.Get("ref") == "" {
+		return "Make one with: openssl rand -base64 24"
+	}
+	return "A CHAP secret has at least 96 random bits (RFC 7143 §9.2.1)."
 }
 
 // backendRef decodes a reference to a backend block.

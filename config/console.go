@@ -42,13 +42,21 @@ type Remote struct {
 	ClientCA string `hcl:"client_ca" kind:"path"`
 }
 
-// HTTP is what may be read without being an administrator: metrics, health, and
-// the web page with its data. Nothing can be changed there.
+// HTTP is what may be read without being an administrator: the web page with its
+// data, metrics and health. Nothing can be changed there without the secret.
 type HTTP struct {
 	Source
 	// Listen is a numeric loopback address and a port: what is told is not for
 	// everybody. For other hosts put a proxy with authentication before it.
 	Listen string `hcl:"listen"`
+	// Secret is the token of operators: who shows it sees what a reload would change, and
+	// may reload, take LUNs offline and online, and end sessions. Without it the page
+	// only shows. Keep it in a file: `file("/etc/iserd/secrets/http")`.
+	Secret Secret `hcl:"secret,optional" minlen:"20" maxlen:"255"`
+	// Names are the host names under which browsers and proxies ask, besides `localhost`
+	// and addresses; under others nothing is told, so that no web site can have its own
+	// name point here and read along.
+	Names []string `hcl:"names,optional"`
 }
 
 // SocketPath is the path of a unix socket address, "" for others.

@@ -395,7 +395,11 @@ func (d *differ) settings() {
 	if details := compare(oldLevels, levels); len(details) > 0 {
 		d.add(Change{Action: ChangeLog, Details: details})
 	}
-	if details := compare(oldRest, rest); len(details) > 0 {
+	details := compare(oldRest, rest)
+	if was, is := d.old.HTTP, d.now.HTTP; was != nil && is != nil && !was.Secret.Equal(is.Secret) && was.Secret.IsZero() == is.Secret.IsZero() {
+		details = append(details, Detail{"http.secret", redacted, "(another secret)"})
+	}
+	if len(details) > 0 {
 		d.add(Change{Action: Restart, Details: details})
 	}
 }

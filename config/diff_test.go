@@ -215,3 +215,21 @@ func TestALUAOf(t *testing.T) {
 		t.Errorf("changes:\n%s", lines(got))
 	}
 }
+
+// TestDiffSecret: another secret of operators is seen and not shown.
+func TestDiffSecret(t *testing.T) {
+	page := func(secret string) *config.Config {
+		return parsed(t, base+"http {\n  listen = \"127.0.0.1:9260\"\n  secret = \""+secret+"\"\n}\n")
+	}
+	const one, two = "0123456789abcdef0123", "another-0123456789ab"
+	if got := config.Diff(page(one), page(one)); len(got) != 0 {
+		t.Errorf("the same secret differs: %v", got)
+	}
+	got := config.Diff(page(one), page(two))
+	if len(got) != 1 || got[0].Action != config.Restart || len(got[0].Details) != 1 {
+		t.Fatalf("%+v", got)
+	}
+	if text := got[0].String(); !strings.Contains(text, "http.secret") || strings.Contains(text, one) || strings.Contains(text, two) {
+		t.Error(text)
+	}
+}

@@ -68,6 +68,8 @@ var wrong = []struct{ name, src, want string }{
 	{"console: remote without certificate", withTop("console {\nremote ‸{\n listen = \"0.0.0.0:1\"\n key = \"/k\"\n client_ca = \"/c\"\n }\n}"), "Missing required argument"},
 	{"http: not numeric", withTop("http { listen = ‸\"localhost:9260\" }"), "Invalid address"},
 	{"http: not loopback", withTop("http { listen = ‸\"0.0.0.0:9260\" }"), "Address not allowed"},
+	{"http: short secret", withTop("http {\nlisten = \"127.0.0.1:9260\"\nsecret = ‸\"0123456789abcdefghi\"\n}"), "openssl rand"},
+	{"http: secret empty", withTop("http {\nlisten = \"127.0.0.1:9260\"\nsecret = ‸\"\"\n}"), "Empty secret"},
 	{"isns", withTop("‸isns { server = \"x\" }"), "Not supported in this version"},
 	{"cluster", withTop("‸cluster \"etcd\" { prefix = \"/x\" }"), "Not supported in this version"},
 	{"target without portals", mem + "‸" + scratch, "No portal group"},
