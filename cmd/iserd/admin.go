@@ -435,7 +435,11 @@ func (a *admin) Plan(context.Context) (*api.Plan, error) {
 
 func (a *admin) Reload(ctx context.Context) (*api.Plan, error) {
 	changes, diags, err := a.reload(ctx)
-	a.publish("config", map[string]any{"changes": len(changes), "error": fmt.Sprint(err)})
+	told := map[string]any{"changes": len(changes)}
+	if err != nil {
+		told["error"] = err.Error()
+	}
+	a.publish("config", told)
 	return planJSON(changes, diags), kindOf(err)
 }
 

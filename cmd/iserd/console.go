@@ -18,6 +18,7 @@ import (
 
 	"github.com/iserd/iserd/api"
 	"github.com/iserd/iserd/config"
+	"github.com/iserd/iserd/web"
 )
 
 // consoles are the listeners of the API.
@@ -38,11 +39,15 @@ func openConsoles(d api.Daemon, c *config.Config, log hclog.Logger) (*consoles, 
 }
 
 func (o *consoles) open(d api.Daemon, c *config.Config, log hclog.Logger) error {
+	page, err := web.Handler()
+	if err != nil {
+		return err
+	}
 	if path := config.SocketPath(c.Console.Listen); path != "" {
 		l, err := listenSocket(path, c.Console.Group)
 		switch {
 		case err == nil:
-			o.serve(l, api.NewHandler(d, api.AdminLocal))
+			o.serve(l, site(page, api.NewHandler(d, api.AdminLocal), []string{"iserd"})) // the name that api.Client asks for
 			log.Info("console", "listen", c.Console.Listen)
 		case c.Console.Has("listen"):
 			return fmt.Errorf("console: %w", err)
@@ -55,7 +60,7 @@ func (o *consoles) open(d api.Daemon, c *config.Config, log hclog.Logger) error 
 		if err != nil {
 			return fmt.Errorf("console.remote: %w", err)
 		}
-		o.serve(l, api.NewHandler(d, api.Admin))
+		o.serve(l, site(page, api.NewHandler(d, api.Admin), nil))
 		log.Info("console", "listen", r.Listen)
 	}
 	if h := c.HTTP; h != nil {
@@ -63,10 +68,19 @@ func (o *consoles) open(d api.Daemon, c *config.Config, log hclog.Logger) error 
 		if err != nil {
 			return fmt.Errorf("http: %w", err)
 		}
-		o.serve(l, api.NewHandler(d, api.ReadOnly))
-		log.Info("http", "listen", l.Addr().String())
+		o.serve(l, site(page, api.NewTokenHandler(d, string(h.Secret.Reveal())), h.Names))
+		log.Info("http", "page", "http://"+l.Addr().String()+"/", "operators", !h.Secret.IsZero())
 	}
 	return nil
+}
+
+// site is the web page and the interface that it uses, kept from other sites.
+func site(page, rest http.Handler, names []string) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/{$}", page)
+	mux.Handle("/assets/", page)
+	mux.Handle("/", rest)
+	return api.Guard(mux, names)
 }
 
 func (o *consoles) serve(l net.Listener, h http.Handler) {
