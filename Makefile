@@ -8,7 +8,7 @@ SHELL := /bin/bash
 BIN      := bin/iserd
 FUZZTIME ?= 5s
 # Packages whose tests drive other people's programs; the rest are unit tests.
-FOREIGN  := /test/(lab|vmlab|interop|conformance|differential)(/|$$)
+FOREIGN  := /test/(lab|vmlab|interop|conformance|differential|web)(/|$$)
 UNIT     := unit=$$(go list ./... | grep -vE '$(FOREIGN)')
 # The version is stamped from git where git can tell it.
 VCS      := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false)
@@ -22,8 +22,8 @@ build: ## bin/iserd
 	go build -trimpath -buildvcs=$(VCS) -o $(BIN) ./cmd/iserd
 
 .PHONY: run
-run: build ## build, and serve a 1 GiB memory disk on 127.0.0.1:3260
-	./$(BIN) serve --demo
+run: build ## build, and serve a 1 GiB memory disk on 127.0.0.1:3260, the web page on :9260
+	./$(BIN) serve --demo --http 127.0.0.1:9260
 
 .PHONY: setup
 setup: ## install what the tests need (Debian packages, Go modules)
@@ -31,7 +31,7 @@ setup: ## install what the tests need (Debian packages, Go modules)
 
 .PHONY: test
 test: ## everything that CI runs; on a fresh Debian 12 it installs what it needs
-	@for step in setup build lint-cached race test-unit fuzz lab interop conformance; do \
+	@for step in setup build lint-cached race test-unit fuzz lab interop conformance web; do \
 		scripts/step $$step $(MAKE) --no-print-directory $$step; \
 	done
 
@@ -66,6 +66,15 @@ interop: build ## libiscsi's tools, QEMU and the kernel's initiator against bin/
 .PHONY: conformance
 conformance: build ## libiscsi's conformance suite, and the comparison with LIO and tgt (root)
 	ISERD_INTEROP=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -v -timeout 30m ./test/conformance ./test/differential
+
+.PHONY: web
+web: build ## the web page in Debian's Chromium against bin/iserd
+	ISERD_INTEROP=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -v -timeout 15m ./test/web
+
+.PHONY: screens
+screens: build ## pictures of every terminal screen and every page: bin/screens/*.png
+	mkdir -p bin/screens
+	ISERD_INTEROP=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 15m -run 'TestScreens$$' ./test/web -args -screens $(CURDIR)/bin/screens
 
 .PHONY: vm
 vm: build ## RDMA: a Debian kernel with soft-RoCE in QEMU (root); not a part of test yet

@@ -72,10 +72,10 @@ func (l *live) wanted(r *http.Request) (names []string, every time.Duration, err
 	every = liveDefault
 	if s := r.URL.Query().Get("every"); s != "" {
 		n, err := strconv.ParseFloat(s, 64)
-		every = time.Duration(n * float64(time.Second))
-		if err != nil || !(every >= liveMin && every <= liveMax) {
+		if inRange := n >= liveMin.Seconds() && n <= liveMax.Seconds(); err != nil || !inRange {
 			return nil, 0, problemf(ErrInvalid, "every: %q is not a number of seconds from %g to %g", s, liveMin.Seconds(), liveMax.Seconds())
 		}
+		every = time.Duration(n * float64(time.Second))
 	}
 	for name := range strings.SplitSeq(r.URL.Query().Get("with"), ",") {
 		switch {

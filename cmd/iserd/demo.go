@@ -33,17 +33,20 @@ target "` + demoTarget + `" {
 `
 
 // demoConfig returns the demo's configuration for a portal; port 0 takes any
-// free one.
-func demoConfig(at netip.AddrPort, opts ...config.Option) (*config.Config, config.Diagnostics) {
+// free one. page is the address of the web page, empty for none.
+func demoConfig(at netip.AddrPort, page string, opts ...config.Option) (*config.Config, config.Diagnostics) {
 	c, diags := config.Parse("demo", []byte(demoHCL), opts...)
 	if c != nil {
 		c.PortalGroups[0].Portals[0].AddrPort = at
+		if page != "" {
+			c.HTTP = &config.HTTP{Listen: page}
+		}
 	}
 	return c, diags
 }
 
 // demoHelp tells what to type on an initiator.
-func demoHelp(w io.Writer, at netip.AddrPort) {
+func demoHelp(w io.Writer, at netip.AddrPort, page string) {
 	dial := at
 	switch {
 	case at.Addr() == netip.IPv4Unspecified():
@@ -67,6 +70,9 @@ or, as root, with the kernel's own initiator:
 
 Stop with Ctrl-C.
 `, at, dial, url, demoTarget)
+	if page != "" {
+		fmt.Fprintf(w, "\nThe web page: http://%s/\n", page)
+	}
 	if !dial.Addr().IsLoopback() || !at.Addr().IsLoopback() {
 		fmt.Fprintf(w, "\nWarning: everybody who can reach %s can read and write this disk.\n", at)
 	}

@@ -24,12 +24,13 @@ type serveFlags struct {
 	files  []string
 	demo   bool
 	listen string
+	page   string // address of the demo's web page, empty for none
 }
 
 func newServe() *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
-		Use:   "serve [--config FILE… | --demo [--listen ADDR:PORT]]",
+		Use:   "serve [--config FILE… | --demo [--listen ADDR:PORT] [--http ADDR:PORT]]",
 		Short: "Run the target",
 		Long: `Serve reads the configuration, opens the backing stores, listens on the portals
 and serves until SIGTERM or SIGINT. It stays in the foreground. SIGHUP has it
@@ -52,6 +53,7 @@ With --demo it needs no configuration: it serves 1 GiB of memory on
 	}
 	cmd.Flags().StringArrayVarP(&f.files, "config", "c", nil, "configuration `FILE` or directory of *.hcl files; may be given more than once")
 	cmd.Flags().BoolVar(&f.demo, "demo", false, "serve 1 GiB of memory without a configuration")
+	cmd.Flags().StringVar(&f.page, "http", "", "`ADDR:PORT` of the demo's web page, on a loopback address; none without it")
 	cmd.Flags().StringVar(&f.listen, "listen", demoListen, "`ADDR:PORT` of the demo; port 0 takes any free one")
 	return cmd
 }
@@ -63,6 +65,9 @@ func (f *serveFlags) check() error {
 		return errors.New("--demo and --config exclude each other")
 	case !f.demo && f.listen != demoListen:
 		return errors.New("--listen goes with --demo; otherwise portals are in the configuration")
+	}
+	if at, err := netip.ParseAddrPort(f.page); f.page != "" && (!f.demo || err != nil || !at.Addr().IsLoopback()) {
+		return fmt.Errorf("--http %q: with --demo write a loopback address and a port, such as 127.0.0.1:9260; otherwise there is the http block of the configuration", f.page)
 	}
 	if _, err := netip.ParseAddrPort(f.listen); err != nil {
 		return fmt.Errorf("--listen %q: write a numeric address and a port, such as %s", f.listen, demoListen)
@@ -78,7 +83,9 @@ func (f *serveFlags) loader() (func([]config.Option) (*config.Config, config.Dia
 		if err != nil {
 			return nil, err
 		}
-		return func(opts []config.Option) (*config.Config, config.Diagnostics) { return demoConfig(at, opts...) }, nil
+		return func(opts []config.Option) (*config.Config, config.Diagnostics) {
+			return demoConfig(at, f.page, opts...)
+		}, nil
 	}
 	files, err := configFiles(f.files)
 	if err != nil {
@@ -123,7 +130,7 @@ func (f *serveFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return errors.Join(err, d.shutdown(time.Second, log))
 	}
 	if f.demo {
-		demoHelp(stdout, d.addrs[0])
+		demoHelp(stdout, d.addrs[0], f.page)
 	}
 	err = ctl.wait(ctx, signals, a)
 	o.close()

@@ -6,6 +6,7 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -85,7 +86,7 @@ func TestScreens(t *testing.T) {
 	b.waitText("Sessions")
 	b.eval("sessionStorage.setItem('iserd-token', '" + token + "')")
 	b.visit(d.page)
-	b.waitText("Operator")
+	b.waitText("Sign out")
 	time.Sleep(wait)
 	d.write(busyChanged)
 	for _, size := range []struct {
@@ -127,7 +128,7 @@ func keep(t *testing.T, name string, data []byte) {
 	}
 }
 
-const busyChanged = busyHCL + `
+var busyChanged = strings.ReplaceAll(busyHCL, "Database, primary", "Database, second") + `
 backend "memory" "new" { size = "1GiB" }
 target "iqn.2026-11.com.example:new" {
   insecure = true

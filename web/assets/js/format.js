@@ -24,11 +24,14 @@ export function bytes(v) {
   return `${i === 0 ? v.toFixed(0) : digits(v)} ${['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'][i]}`;
 }
 
-/** A size that is a configured one: no digits that say nothing, 40 GiB. */
-export const size = (v) => bytes(v).replace(/(\.\d*?)0+ /, '$1 ').replace('. ', ' ');
+/** A value on an axis: no digits that say nothing, 2.00k is 2k. */
+export const brief = (text) => text.replace(/(\.\d*?)0+(?!\d)/, '$1').replace(/\.(?!\d)/, '');
 
 /** Bytes per second. */
 export const rate = (v) => (v === null || v === undefined ? '–' : `${bytes(v)}/s`);
+
+/** A size that is a configured one: 40 GiB. */
+export const size = (v) => brief(bytes(v));
 
 /** Nanoseconds: 12.3 µs. */
 export function time(ns) {

@@ -143,8 +143,9 @@ function setAccess(a) {
   const b = byId('access');
   b.hidden = false;
   b.disabled = a.scope === 'read' && !a.token;
-  setText(b, a.scope !== 'read' ? (a.scope === 'operate' ? 'Operator: sign out' : 'Administrator') : a.token ? 'Read-only: sign in' : 'Read-only');
-  b.title = b.disabled ? 'The http block of the configuration has no secret: nothing can be changed here.' : '';
+  setText(b, a.scope !== 'read' ? (a.scope === 'operate' ? 'Sign out' : 'Administrator') : a.token ? 'Sign in' : 'Read-only');
+  b.title = b.disabled ? 'The http block of the configuration has no secret: nothing can be changed here.' : a.scope === 'read' ? 'Read-only until you sign in' : '';
+  document.body.classList.toggle('reader', a.scope === 'read');
   b.classList.toggle('on', a.scope !== 'read');
   if (a.scope === 'admin') b.disabled = true;
   store.changed('access');

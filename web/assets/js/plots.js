@@ -2,10 +2,25 @@
 
 import uPlot from '../vendor/uPlot.esm.js';
 import { el, setText } from './dom.js';
-import { clock, si, time } from './format.js';
+import { brief, clock, si, time } from './format.js';
 import { bound } from './rates.js';
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+/** The colour of a custom property, as red, green and blue: canvases know neither var() nor light-dark(). */
+function colour(name) {
+  const probe = document.body.appendChild(el('i', { hidden: true }));
+  probe.style.color = `var(${name})`;
+  const c = getComputedStyle(probe).color;
+  probe.remove();
+  return c;
+}
+
+const faded = (c) => c.replace('rgb(', 'rgba(').replace(')', ', 0.1)');
+
+/** Steps of an axis of bytes: powers of two. */
+const BINARY = Array.from({ length: 62 }, (_, i) => 2 ** i);
+
+/** The bound of a bucket on an axis, where its row is and not its value matters. */
+const boundText = (i) => (i > 0 ? brief(time(Number(bound(i - 1).toPrecision(2)))) : '0');
 
 const stamps = (u, splits) => splits.map((s) => clock(new Date(s * 1000)));
 
@@ -33,7 +48,7 @@ class Plot {
     this.u = new uPlot({
       width: this.place.clientWidth || 320, height: this.height, legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
-      padding: [8, 8, 0, 0], ...this.options(),
+      padding: [8, 24, 0, 0], ...this.options(),
     }, this.data, this.place);
   }
 
@@ -57,12 +72,13 @@ class Plot {
   }
 }
 
-/** Lines. Each of them has a label and the name of a colour; format shows values. */
+/** Lines. Each of them has a label and the name of a colour; format shows values, in steps of powers of two if binary. */
 export class Lines extends Plot {
   #keys;
 
-  constructor(title, lines, format, height = 170) {
-    super(title, height);
+  constructor(title, lines, format, binary = false) {
+    super(title, 170);
+    this.binary = binary;
     this.lines = lines;
     this.format = format;
     this.#keys = lines.map((l) => {
@@ -76,8 +92,8 @@ export class Lines extends Plot {
   options() {
     return {
       scales: { x: { time: true }, y: { range: (u, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [this.timeAxis(), this.axis({ size: 72, space: 36, values: (u, v) => v.map((x) => this.format(x)) })],
-      series: [{}, ...this.lines.map((l) => ({ stroke: colour(`--${l.colour}`), width: 1.6, points: { show: false }, fill: l.fill ? `${colour(`--${l.colour}`)}1c` : undefined }))],
+      axes: [this.timeAxis(), this.axis({ size: 72, space: 36, ...(this.binary ? { incrs: BINARY } : {}), values: (u, v) => v.map((x) => (x ? brief(this.format(x)) : '0')) })],
+      series: [{}, ...this.lines.map((l) => ({ stroke: colour(`--${l.colour}`), width: 1.6, points: { show: false }, fill: l.fill ? faded(colour(`--${l.colour}`)) : undefined }))],
       hooks: { setCursor: [() => this.#values()] },
     };
   }
@@ -141,7 +157,7 @@ export class HeatMap extends Plot {
       scales: { x: { time: true }, y: { range: () => [this.low, this.high] } },
       axes: [this.timeAxis(), this.axis({
         size: 72, space: 26, grid: { show: false }, incrs: [1, 2, 4],
-        values: (u, v) => v.map((x) => (x > 0 ? time(bound(x - 1)) : '0')),
+        values: (u, v) => v.map(boundText),
       })],
       series: [{}, { paths: () => null, points: { show: false } }],
       hooks: { draw: [(u) => this.#draw(u)], setCursor: [() => this.#say()] },
@@ -180,7 +196,7 @@ export class HeatMap extends Plot {
     if (idx !== null && idx !== undefined && top >= 0 && at[idx] !== undefined) {
       const row = Math.floor(this.u.posToVal(top, 'y'));
       const n = this.#cells[idx]?.[row] ?? 0;
-      text = `${clock(new Date(at[idx] * 1000))}, ${row > 0 ? time(bound(row - 1)) : '0'} to ${time(bound(row))}: ${si(n)}/s`;
+      text = `${clock(new Date(at[idx] * 1000))}, ${boundText(row)} to ${boundText(row + 1)}: ${si(n)}/s`;
     }
     setText(this.#text, text);
     this.place.setAttribute('aria-label', `${this.title}: ${text}`);

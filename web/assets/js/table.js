@@ -6,7 +6,7 @@ import { count } from './format.js';
 /**
  * A table of rows. A column has an id, a title and fill(td, row); `num` aligns it to
  * the right, `value(row)` makes it sortable, `head` makes it the heading of its row,
- * `wide` gives it a line of its own on a phone.
+ * `wide` gives it a line of its own on a phone, the class `rare` hides it there.
  */
 export class Table {
   #o;
@@ -34,7 +34,7 @@ export class Table {
   }
 
   #head(c) {
-    const th = el('th', { scope: 'col', role: 'columnheader', class: c.num ? 'num' : null });
+    const th = el('th', { scope: 'col', role: 'columnheader', class: c.headClass || (c.num ? 'num' : null) });
     if (!c.value) {
       th.append(c.title);
       return th;

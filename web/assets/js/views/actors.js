@@ -49,11 +49,11 @@ export function mount(main, store, [selected]) {
       name,
       state('state', 'Behaviour', (a) => [a.state === 'running' ? a.behaviour || 'running' : a.state, a.state === 'running' ? 'plain' : 'warn'], fixed),
       number('queued', 'Mailbox', (a) => a.queued, count, fixed),
-      number('max', 'Longest', (a) => a.max_queued, count, fixed),
-      number('done', 'Messages', (a) => a.processed, count, fixed),
+      number('max', 'Longest', (a) => a.max_queued, count, { ...fixed, class: 'rare' }),
+      number('done', 'Messages', (a) => a.processed, count, { ...fixed, class: 'rare' }),
       { id: 'restarts', title: 'Restarts', num: true, fill: (td, a) => { setText(td, count(a.restarts)); setClass(td, 'bad', a.restarts > 0); } },
       number('age', 'Age', (a) => a.age, age, fixed),
-      text('last', 'Last message', (a) => last(a.last_message.replaceAll('.', '/')) || '–', { class: 'soft' }),
+      text('last', 'Last message', (a) => last(a.last_message.replaceAll('.', '/')) || '–', { class: 'soft rare' }),
     ],
   });
 

@@ -23,7 +23,7 @@ export function mount(main, store) {
   const buttons = el('p', { class: 'actions' }, check, reload);
   const changes = el('ol', { class: 'changes' });
   const notes = el('ul', { class: 'notes' });
-  main.append(facts.element, lastPart, section('What a reload would change', said, buttons, notes, changes));
+  main.append(facts.element, lastPart, section('What a reload would change', said, buttons, changes, notes));
 
   function showPlan(p) {
     const n = p.changes.length;

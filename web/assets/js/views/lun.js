@@ -1,10 +1,10 @@
 // One LUN: its latencies as a heat map, its rates, and who uses it.
 
 import { el, setText, setBadge } from '../dom.js';
-import { Table, text, number, link } from '../table.js';
+import { Table, text, number } from '../table.js';
 import { Lines, HeatMap } from '../plots.js';
 import { si, rate, time, size, count, short } from '../format.js';
-import { lunState, section, Facts, rateColumns, actorHref } from './parts.js';
+import { lunState, section, Facts, rateColumns, actorHref, named } from './parts.js';
 import { switchLUN } from '../actions.js';
 import { lunKey, nexusKey } from '../store.js';
 import { History } from '../rates.js';
@@ -19,13 +19,13 @@ export function mount(main, store, [name, n]) {
   const facts = new Facts();
   const heat = new HeatMap('Latency of reads and writes');
   const iops = new Lines('Commands per second', [{ label: 'reads', colour: 'read', fill: true }, { label: 'writes', colour: 'write', fill: true }], si);
-  const flow = new Lines('Throughput', [{ label: 'read', colour: 'read', fill: true }, { label: 'written', colour: 'write', fill: true }], rate);
+  const flow = new Lines('Throughput', [{ label: 'read', colour: 'read', fill: true }, { label: 'written', colour: 'write', fill: true }], rate, true);
   const lat = new Lines('Latency', [{ label: 'p50', colour: 'read' }, { label: 'p99', colour: 'warm' }], time);
   const depth = new Lines('Commands in the target, on average', [{ label: 'commands', colour: 'read', fill: true }], si);
   const users = new Table({
     caption: 'Sessions', key: (r) => nexusKey(r.s.tsih, r.l.lun), empty: 'No initiator is logged in to it.',
     columns: [
-      text('initiator', 'Initiator', (r) => r.s.initiator, { head: true, class: 'iqn', value: (r) => r.s.initiator }),
+      named('initiator', 'Initiator', (r) => r.s.initiator || '(no name)', (r) => actorHref(r.s.actor), { head: true }),
       text('lun', 'Sees it as', (r) => `LUN ${r.l.lun}${r.l.read_only ? ', read-only' : ''}`),
       text('tr', 'Transport', (r) => r.s.transport),
       ...rateColumns((r) => store.nexuses.flows.get(nexusKey(r.s.tsih, r.l.lun))),
@@ -33,7 +33,7 @@ export function mount(main, store, [name, n]) {
   });
   const holders = new Table({
     caption: 'Persistent reservations', key: (g) => `${g.initiator} ${g.key}`, empty: 'None.',
-    columns: [text('initiator', 'Registered', (g) => g.initiator, { head: true, class: 'iqn' }), text('key', 'Key', (g) => g.key), text('holder', 'Holder', (g) => (g.holder ? 'yes' : ''))],
+    columns: [named('initiator', 'Registered', (g) => g.initiator, null, { head: true }), text('key', 'Key', (g) => g.key), text('holder', 'Holder', (g) => (g.holder ? 'yes' : ''))],
   });
   const errors = new Table({
     caption: 'Errors', key: (e) => e.name, empty: 'None since it began.',

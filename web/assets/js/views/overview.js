@@ -34,30 +34,31 @@ export function mount(main, store) {
   const warnings = el('ul', { class: 'warnings', 'aria-label': 'Warnings', hidden: true });
   const tiles = new Tiles();
   const iops = new Lines('Commands per second', [{ label: 'reads', colour: 'read', fill: true }, { label: 'writes', colour: 'write', fill: true }], si);
-  const flow = new Lines('Throughput', [{ label: 'read', colour: 'read', fill: true }, { label: 'written', colour: 'write', fill: true }], rate);
+  const flow = new Lines('Throughput', [{ label: 'read', colour: 'read', fill: true }, { label: 'written', colour: 'write', fill: true }], rate, true);
   const busiest = new Table({ caption: 'Busiest LUNs', columns: lunColumns(store, { whole: true }), key: lunRowKey, empty: 'There is no LUN.' });
   const portals = new Table({
     caption: 'Portals', key: (p) => p.address, empty: 'There is no portal.',
     columns: [text('address', 'Address', (p) => p.address, { head: true }), text('group', 'Group', (p) => p.group), number('tag', 'Tag', (p) => p.tag, String)],
   });
-  main.append(warnings, tiles.element, el('div', { class: 'plots' }, iops.element, flow.element),
+  const up = el('p', { class: 'soft' });
+  main.append(up, warnings, tiles.element, el('div', { class: 'plots' }, iops.element, flow.element),
     section('Busiest LUNs', busiest.element), section('Portals', portals.element));
 
   function showStatus(s) {
     warnings.hidden = s.warnings.length === 0;
     const said = [...warnings.children].map((li) => li.textContent).join('\n');
     if (said !== s.warnings.join('\n')) warnings.replaceChildren(...s.warnings.map((w) => el('li', { text: w })));
-    tiles.set('Sessions', count(s.sessions), `${count(s.logins)} logins, ${count(s.refused)} refused`);
-    tiles.set('LUNs', count(s.luns), `on ${count(s.targets)} ${s.targets === 1 ? 'target' : 'targets'}`);
     const now = store.all.last;
     tiles.set('Commands', now ? `${si(now.iops)}/s` : '–', now ? `${si(now.reads)} reads, ${si(now.writes)} writes` : '');
     tiles.set('Throughput', now ? rate(now.readBytes + now.writeBytes) : '–', now ? `${rate(now.readBytes)} read, ${rate(now.writeBytes)} written` : '');
     tiles.set('Latency', now ? time(now.p50) : '–', now && now.p99 ? `p99 ${time(now.p99)}` : 'median of reads and writes');
+    tiles.set('Sessions', count(s.sessions), `${count(s.logins)} logins, ${count(s.refused)} refused`);
+    tiles.set('LUNs', count(s.luns), `on ${count(s.targets)} ${s.targets === 1 ? 'target' : 'targets'}`);
     tiles.set('Buffers', bytes(s.buffer_bytes), `of ${bytes(s.buffer_limit)}`, s.buffer_bytes > 0.9 * s.buffer_limit);
     tiles.set('Faults', count(s.faults), 'of actors since the start', s.faults > 0);
     const changed = moment(s.config.changed);
     tiles.set('Configuration', s.config.hash, s.config.last_error ? 'the last change was refused' : changed === '–' ? 'as at the start' : `since ${changed}`, Boolean(s.config.last_error));
-    tiles.set('Up', age((Date.now() - new Date(s.started)) / 1000), `${s.version}, process ${s.pid}`);
+    setText(up, `Up ${age((Date.now() - new Date(s.started)) / 1000)} · version ${s.version} · process ${s.pid}`);
   }
 
   function showTargets() {

@@ -1,12 +1,26 @@
 // What several views show in the same way.
 
-import { el, setText } from '../dom.js';
+import { el, setAttr, setText } from '../dom.js';
 import { number, link, state, text } from '../table.js';
 import { si, rate, time, short, size } from '../format.js';
 import { lunKey } from '../store.js';
 
 export const lunHref = (target, n) => `#/lun/${encodeURIComponent(target)}/${n}`;
 export const actorHref = (path) => `#/actors/${encodeURIComponent(path)}`;
+
+/** A column of iSCSI names: what people call it, and all of it below. */
+export const named = (id, title, f, href, more = {}) => ({
+  id, title, class: 'named', value: f,
+  fill: (td, row) => {
+    if (!td.firstElementChild) td.append(el(href ? 'a' : 'span'), el('small'));
+    const [first, all] = td.children;
+    const whole = f(row);
+    setText(first, short(whole));
+    if (href) setAttr(first, 'href', href(row));
+    setText(all, whole === short(whole) ? '' : whole);
+  },
+  ...more,
+});
 
 /** The kind of badge for the state of a LUN. */
 export const lunState = (l) => [l.state, l.state === 'online' ? 'good' : l.state === 'offline' || l.state === 'busy' ? 'warn' : 'bad'];
@@ -65,7 +79,7 @@ export const section = (title, ...children) => el('section', {}, el('h2', { text
 
 /** A button that is there only for who may use it; f(row) is what it does for the row last shown. */
 export const actions = (store, title, label, f) => ({
-  id: 'act', title, class: 'act',
+  id: 'act', title, class: 'act', headClass: 'act',
   fill: (td, row) => {
     td.row = row;
     const may = store.access.scope !== 'read' && label(row) !== null;

@@ -1,17 +1,26 @@
 // Who is logged in.
 
 import { el, setText } from '../dom.js';
-import { Table, text, number, link } from '../table.js';
+import { Table, number } from '../table.js';
 import { age, si, rate, time } from '../format.js';
 import { total } from '../rates.js';
 import { nexusKey } from '../store.js';
 import { disconnect } from '../actions.js';
-import { filterBox, actions, actorHref } from './parts.js';
+import { filterBox, actions, actorHref, named } from './parts.js';
 
 export const title = () => 'Sessions';
 export const topics = ['status', 'targets', 'sessions'];
 
 const SHOWN = 200;
+
+/** Where a session comes from, and how. */
+function fillPeer(td, s) {
+  if (!td.firstElementChild) td.append(el('span', {}, el('span'), el('small', { class: 'under' })));
+  const [at, how] = td.firstElementChild.children;
+  const digests = [s.header_digest ? 'header' : '', s.data_digest ? 'data' : ''].filter(Boolean).join(' and ');
+  setText(at, s.peer);
+  setText(how, [s.transport, s.user ? `user ${s.user}` : 'no CHAP', ...(digests ? [`${digests} digests`] : [])].join(', '));
+}
 
 export function mount(main, store) {
   const flows = new Map(); // of sessions, over their LUNs
@@ -19,11 +28,9 @@ export function mount(main, store) {
   const table = new Table({
     caption: 'Sessions', key: (s) => s.tsih, limit: SHOWN, empty: 'Nobody is logged in.', sort: { id: 'iops', down: true },
     columns: [
-      link('initiator', 'Initiator', (s) => s.initiator || '(no name)', (s) => actorHref(s.actor), { head: true, class: 'iqn' }),
-      text('target', 'Target', (s) => s.target || 'discovery', { class: 'iqn', wide: true, value: (s) => s.target }),
-      text('peer', 'From', (s) => `${s.peer} ${s.transport}`, { value: (s) => s.peer }),
-      text('user', 'CHAP user', (s) => s.user || '–', { value: (s) => s.user || '' }),
-      text('digest', 'Digests', (s) => [s.header_digest ? 'header' : '', s.data_digest ? 'data' : ''].filter(Boolean).join(', ') || 'none'),
+      named('initiator', 'Initiator', (s) => s.initiator || '(no name)', (s) => actorHref(s.actor), { head: true }),
+      named('target', 'Target', (s) => s.target || 'discovery'),
+      { id: 'peer', title: 'From', value: (s) => s.peer, wide: true, fill: fillPeer },
       number('age', 'For', (s) => (Date.now() - new Date(s.since)) / 1000, age),
       number('iops', 'IOPS', (s) => flow(s)?.iops, si),
       number('rd', 'Read', (s) => flow(s)?.readBytes, rate),
