@@ -157,11 +157,17 @@ func (b *browser) eval(js string) any {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	v, err := chromedp.Run(ctx, chromedp.Evaluate[any](js))
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[any](js, chromedp.EvalAwaitPromise))
 	if err != nil {
 		b.t.Fatalf("%v\n%s", err, js)
 	}
 	return v
+}
+
+// module evaluates an expression in which f is one of the page's modules.
+func (b *browser) module(name, js string) any {
+	b.t.Helper()
+	return b.eval(fmt.Sprintf("import(new URL('%s.js', document.querySelector('script[type=module]').src)).then((f) => %s)", name, js))
 }
 
 // text is what an element shows.

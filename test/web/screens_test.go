@@ -95,20 +95,25 @@ func TestScreens(t *testing.T) {
 	}{{"desktop", 1280, 900}, {"phone", 390, 844}} {
 		for _, scheme := range []string{"light", "dark"} {
 			b.screen(size.width, size.height, scheme)
-			for _, v := range [][2]string{
-				{"overview", "Overview"}, {"luns", "Targets and LUNs"}, {"lun/" + dbTarget + "/0", "LUN 0 of db01"}, {"sessions", "Sessions"},
-				{"actors", "Actors"}, {"actors/node%2Flun-" + dbTarget + "%3A0", "Actors"}, {"events", "Events"}, {"config", "Configuration"},
-			} {
-				b.view(v[0], v[1])
+			for _, v := range views {
+				b.view(v.path, v.heading)
 				time.Sleep(2500 * time.Millisecond)
-				name := map[string]string{"lun/" + dbTarget + "/0": "lun", "actors/node%2Flun-" + dbTarget + "%3A0": "actor"}[v[0]]
-				if name == "" {
-					name = v[0]
-				}
-				keep(t, name+"-"+size.name+"-"+scheme, b.shot())
+				keep(t, v.name+"-"+size.name+"-"+scheme, b.shot())
 			}
 		}
 	}
+}
+
+// views are the views of a busy daemon.
+var views = []struct{ name, path, heading string }{
+	{"overview", "overview", "Overview"},
+	{"luns", "luns", "Targets and LUNs"},
+	{"lun", "lun/" + dbTarget + "/0", "LUN 0 of db01"},
+	{"sessions", "sessions", "Sessions"},
+	{"actors", "actors", "Actors"},
+	{"actor", "actors/node%2Flun-" + dbTarget + "%3A0", "Actors"},
+	{"events", "events", "Events"},
+	{"config", "config", "Configuration"},
 }
 
 // wait is how long the plots have had time before the pictures are taken.

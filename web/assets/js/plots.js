@@ -27,7 +27,7 @@ const stamps = (u, splits) => splits.map((s) => clock(new Date(s * 1000)));
 /** What a plot of any kind has: its place, its size, and its colours when they change. */
 class Plot {
   #watch;
-  #again = () => this.build();
+  #again = () => this.u && this.build();
 
   constructor(title, height) {
     this.height = height;
