@@ -105,6 +105,10 @@ func Alias(text string) TargetOption { return func(o *targetOptions) { o.cfg.Ali
 // AnyInitiator opens the target to everybody who reaches a portal.
 func AnyInitiator() TargetOption { return func(o *targetOptions) { o.open = true } }
 
+// AsyncEvents has initiators told of changed LUNs and sizes by Asynchronous Messages
+// (RFC 7143 §11.9), besides the unit attentions. Linux looks for new LUNs then.
+func AsyncEvents() TargetOption { return func(o *targetOptions) { o.cfg.AsyncEvents = true } }
+
 // RedirectTo sends every login to the target elsewhere, once the initiator has
 // proved who it is. Sessions that are there go on: ask them to log out and they
 // move.

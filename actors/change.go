@@ -8,9 +8,6 @@ import (
 	"github.com/iserd/iserd/pdu/login"
 )
 
-// drainSeconds is how long an initiator that is asked to log out has for it.
-const drainSeconds = 10
-
 // dismissed has a target end the sessions that must not stay.
 type dismissed struct {
 	stays func(initiator string, peer netip.Addr) bool

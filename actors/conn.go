@@ -60,7 +60,12 @@ type (
 	nopTimeout    struct{ ping int }
 	lingerOver    struct{}
 	requestLogout struct{ seconds uint16 }
-	admitted      struct {
+	dropSession   struct{} // it must end, whatever the initiator does
+	scsiEvent     struct { // tell the initiator, where the target's configuration says so
+		port *scsi.Port // nil: none in particular
+		what scsi.Attention
+	}
+	admitted struct {
 		session *iscsi.Session
 		ref     runtime.Ref
 	}
@@ -187,6 +192,10 @@ func (a *connActor) control(msg any) {
 		}
 	case requestLogout:
 		a.requestLogout(m)
+	case dropSession:
+		a.drop()
+	case scsiEvent:
+		a.scsiEvent(m)
 	case observe:
 		a.observe(m.o, false)
 	case unobserve:
@@ -353,5 +362,35 @@ func (a *connActor) requestLogout(m requestLogout) {
 		a.ctx.StopSelf()
 		return
 	}
-	a.wantsLogout = true
+	if !a.wantsLogout {
+		a.wantsLogout = true
+		a.ctx.After(time.Duration(m.seconds)*time.Second, dropSession{})
+	}
+}
+
+// drop ends the session, and tells the initiator before the connection goes.
+func (a *connActor) drop() {
+	if err := a.engine.Drop(); err != nil {
+		a.over(err)
+		return
+	}
+	if !a.lingering {
+		a.ctx.StopSelf()
+	}
+}
+
+func (a *connActor) scsiEvent(m scsiEvent) {
+	s := a.engine.Session()
+	if s == nil || a.target == nil || !a.target.cfg.Load().AsyncEvents {
+		return
+	}
+	luns := s.LUNs()
+	if seen := luns.Inventory(); m.port == nil && len(seen) > 0 {
+		a.engine.SCSIEvent(pdu.LUNOf(seen[0]), m.what.Sense())
+	}
+	for _, lun := range luns.Inventory() {
+		if luns.Lookup(pdu.LUNOf(lun)).Port() == m.port {
+			a.engine.SCSIEvent(pdu.LUNOf(lun), m.what.Sense())
+		}
+	}
 }

@@ -108,11 +108,13 @@ func (a *supervisor) logout(ctx runtime.Context, m logoutSession) error {
 	return fmt.Errorf("session %#04x: %w", m.tsih, ErrNotFound)
 }
 
-// LogoutSession asks the initiator of a session to log out (RFC 7143 §11.9.1),
-// or with force ends the session at once.
+func (n *Node) logoutSeconds() uint16 { return uint16(n.limits.LogoutTimeout / time.Second) }
+
+// LogoutSession asks the initiator of a session to log out (RFC 7143 §11.9.1), and
+// ends the session if it has not within Limits.LogoutTimeout; with force at once.
 func (n *Node) LogoutSession(ctx context.Context, tsih uint16, force bool) error {
 	err, callErr := runtime.Call(ctx, n.sys, n.sessions, func(reply func(error)) any {
-		return logoutSession{tsih: tsih, force: force, seconds: 10, reply: reply}
+		return logoutSession{tsih: tsih, force: force, seconds: n.logoutSeconds(), reply: reply}
 	})
 	return errors.Join(err, callErr)
 }

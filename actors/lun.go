@@ -34,6 +34,7 @@ type LUNConfig struct {
 // LUN is a running logical unit.
 type LUN struct {
 	n      *Node
+	t      *Target
 	name   string
 	number uint16
 	cfg    LUNConfig
@@ -52,7 +53,7 @@ type LUN struct {
 // AttachLUN opens a backend and makes it a LUN of the target. Initiators that
 // are logged in are told by REPORTED LUNS DATA HAS CHANGED.
 func (t *Target) AttachLUN(ctx context.Context, cfg LUNConfig) (*LUN, error) {
-	l := &LUN{n: t.n, name: fmt.Sprintf("%s:%d", t.name, cfg.Number), number: cfg.Number, cfg: cfg, port: scsi.NewPort()}
+	l := &LUN{n: t.n, t: t, name: fmt.Sprintf("%s:%d", t.name, cfg.Number), number: cfg.Number, cfg: cfg, port: scsi.NewPort()}
 	l.cfg.Unit.Spawn = func(f func()) { t.n.sys.Go("lun-worker", f) }
 	if (*t.luns.Load())[cfg.Number] != nil {
 		return nil, fmt.Errorf("target %s has a LUN %d already", t.name, cfg.Number)
@@ -334,6 +335,7 @@ func (a *lunActor) resize(size int64) error {
 	changed, err := a.l.unit.Resized()
 	if changed {
 		a.l.port.Attention(scsi.AttentionCapacityChanged, nil)
+		a.l.n.sys.Send(a.l.t.ref, scsiEvent{port: a.l.port, what: scsi.AttentionCapacityChanged})
 	}
 	return err
 }

@@ -24,6 +24,7 @@ type Limits struct {
 	LoginTimeout   time.Duration // from accept to the full feature phase
 	NopInterval    time.Duration // silence before the target pings
 	NopTimeout     time.Duration // silence after the ping that ends the connection
+	LogoutTimeout  time.Duration // what an initiator has that is asked to log out; whole seconds
 	ManageTimeout  time.Duration // what a task management function may take
 	BufferMemory   int64         // bytes of data buffers in all
 	CommandWindow  int           // commands in flight per session
@@ -51,6 +52,7 @@ func (l Limits) withDefaults() Limits {
 	dur(&l.LoginTimeout, 15*time.Second)
 	dur(&l.NopInterval, 5*time.Second)
 	dur(&l.NopTimeout, 5*time.Second)
+	dur(&l.LogoutTimeout, 10*time.Second)
 	dur(&l.ManageTimeout, 10*time.Second)
 	if l.BufferMemory == 0 {
 		l.BufferMemory = 1 << 30
@@ -191,22 +193,30 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	for _, p := range n.registry.Load().portals {
 		p.close()
 	}
-	if drainErr := n.drain(ctx); drainErr != nil {
+	if drainErr := n.drain(ctx, false); drainErr != nil {
 		n.log.Warn("initiators did not log out in time", "reason", drainErr)
+		told, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTime)
+		_ = n.drain(told, true) // as far as they close their side
+		cancel()
 	}
 	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	return n.sys.Shutdown(final)
 }
 
-// drain asks all sessions to end and waits until they have.
-func (n *Node) drain(ctx context.Context) error {
+// dropTime is what initiators that have not logged out get to close a connection
+// that is dropped.
+const dropTime = 500 * time.Millisecond
+
+// drain asks all sessions to end, or with drop ends them, and waits until they
+// have.
+func (n *Node) drain(ctx context.Context, drop bool) error {
 	seconds := uint16(5)
 	if d, ok := ctx.Deadline(); ok {
 		seconds = uint16(max(1, min(3600, int(time.Until(d)/time.Second))))
 	}
 	_, err := runtime.Call(ctx, n.sys, n.sessions, func(reply func(struct{})) any {
-		return drainSessions{seconds: seconds, reply: func() { reply(struct{}{}) }}
+		return drainSessions{seconds: seconds, drop: drop, reply: func() { reply(struct{}{}) }}
 	})
 	return err
 }

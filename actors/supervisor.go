@@ -8,6 +8,7 @@ import (
 
 	"github.com/iserd/iserd/actors/runtime"
 	"github.com/iserd/iserd/internal/iscsi"
+	"github.com/iserd/iserd/luns/scsi"
 	"github.com/iserd/iserd/pdu/login"
 )
 
@@ -56,6 +57,7 @@ type (
 	listSessions  struct{ reply func([]SessionInfo) }
 	drainSessions struct {
 		seconds uint16
+		drop    bool // do not ask
 		reply   func()
 	}
 	sessionsOf struct {
@@ -102,7 +104,11 @@ func (a *supervisor) Receive(ctx runtime.Context, msg any) {
 	case drainSessions:
 		a.draining = append(a.draining, m.reply)
 		for ref := range a.conns {
-			ctx.Send(ref, requestLogout{seconds: m.seconds})
+			if m.drop {
+				ctx.Send(ref, dropSession{})
+			} else {
+				ctx.Send(ref, requestLogout{seconds: m.seconds})
+			}
 		}
 		a.drained()
 	case reportRefused:
@@ -212,7 +218,10 @@ type sessionActor struct {
 
 // Messages of a session.
 type (
-	endSession  struct{ why string }
+	endSession struct {
+		why    string
+		atOnce bool // the initiator is not told, nor waited for
+	}
 	lunsChanged struct{}
 )
 
@@ -222,11 +231,15 @@ func (a *sessionActor) Receive(ctx runtime.Context, msg any) {
 	case runtime.Started:
 		a.start(ctx)
 	case lunsChanged:
-		a.target.remap(a.session)
+		if a.target.remap(a.session) {
+			ctx.Send(a.conn, scsiEvent{what: scsi.AttentionReportedLUNsChanged})
+		}
 	case endSession:
 		ctx.Log().Info("session ends", "reason", m.why)
 		ctx.SetBehaviour("ending")
-		ctx.Stop(a.conn)
+		if m.atOnce || !ctx.Send(a.conn, dropSession{}) {
+			ctx.Stop(a.conn)
+		}
 	case runtime.Terminated:
 		if m.Ref == a.conn {
 			ctx.StopSelf()

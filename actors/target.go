@@ -29,6 +29,9 @@ type TargetConfig struct {
 	// Initiators, when not empty, are the only ones that may log in, each with
 	// its own view of the LUNs.
 	Initiators map[string]View
+	// AsyncEvents has initiators told of changed LUNs and capacities by Asynchronous
+	// Messages too (RFC 7143 §11.9.1, event 0), besides the unit attentions.
+	AsyncEvents bool
 	// Redirect, when set, sends every login elsewhere once it is authenticated.
 	// Sessions that are there go on.
 	Redirect *Redirect
@@ -111,8 +114,9 @@ func (t *Target) attach(s *iscsi.Session, res *login.Result) {
 	t.remap(s)
 }
 
-// remap brings the LUN map of a session up to date; nexuses that stay are kept.
-func (t *Target) remap(s *iscsi.Session) {
+// remap brings the LUN map of a session up to date; nexuses that stay are kept. It
+// reports whether the map has changed.
+func (t *Target) remap(s *iscsi.Session) bool {
 	view, limited := t.cfg.Load().Initiators[s.Identity.InitiatorName]
 	all := *t.luns.Load()
 	seen := make(map[uint16]*LUN, len(all))
@@ -125,7 +129,7 @@ func (t *Target) remap(s *iscsi.Session) {
 	} else {
 		maps.Copy(seen, all)
 	}
-	s.Remap(func(n uint16) *scsi.Port {
+	return s.Remap(func(n uint16) *scsi.Port {
 		if l := seen[n]; l != nil {
 			return l.port
 		}
@@ -255,7 +259,11 @@ func (a *targetActor) Receive(ctx runtime.Context, msg any) {
 		}
 	case logoutAll:
 		for conn := range a.byConn {
-			ctx.Send(conn, requestLogout{seconds: drainSeconds})
+			ctx.Send(conn, requestLogout{seconds: a.n.logoutSeconds()})
+		}
+	case scsiEvent:
+		for conn := range a.byConn {
+			ctx.Send(conn, m)
 		}
 	case dismissed:
 		for ref, e := range a.bySess {
@@ -303,7 +311,7 @@ func (a *targetActor) admit(ctx runtime.Context, m *admit) {
 	}
 	old.next = m
 	if !old.session.IsZero() {
-		ctx.Send(old.session, endSession{why: "a new login of the same initiator port reinstates it"})
+		ctx.Send(old.session, endSession{why: "a new login of the same initiator port reinstates it", atOnce: true})
 	}
 }
 
@@ -335,7 +343,7 @@ func (a *targetActor) sessionMade(ctx runtime.Context, m sessionMade) {
 	a.bySess[m.session] = e
 	ctx.Watch(m.session)
 	if e.next != nil {
-		ctx.Send(m.session, endSession{why: "a new login of the same initiator port reinstates it"})
+		ctx.Send(m.session, endSession{why: "a new login of the same initiator port reinstates it", atOnce: true})
 	}
 }
 

@@ -84,6 +84,7 @@ func TestDiff(t *testing.T) {
 			`+ portal_group "lan" portal "127.0.0.1:3260"`,
 		}},
 		{"target redirected", `auth = "a"`, "auth = \"a\"\nredirect { to = \"san:3260\" }", []string{`~ ` + a + `  # sessions that are still admitted go on
+    redirect: (none) -> { … }
     redirect.to: (none) -> "san:3260"
     redirect.permanent: (none) -> false`}},
 		{"discovery", "tag = 1", "tag = 1\ndiscovery_auth = \"a\"", []string{`~ portal_group "lan"  # from the next discovery on`}},

@@ -19,6 +19,10 @@ type Target struct {
 	Insecure bool `hcl:"insecure,optional" default:"false"`
 	// ALUA is asymmetric access to those LUNs that have no block of their own.
 	ALUA *ALUA `hcl:"alua,block"`
+	// AsyncEvents: tell initiators of LUNs that come and go and of changed sizes by
+	// Asynchronous Messages, besides the unit attentions. Linux looks for new LUNs by
+	// itself then.
+	AsyncEvents bool `hcl:"async_events,optional" default:"false" ref:"RFC 7143 §11.9"`
 	// Session holds the bounds for negotiation.
 	Session Session `hcl:"session,block"`
 	// Redirect is where logins to this target are sent. Sessions that are there go on.

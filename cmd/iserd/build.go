@@ -289,6 +289,9 @@ func accessOfTarget(c *config.Config, t *config.Target) ([]iserd.TargetOption, e
 	if r := t.Redirect; r != nil {
 		opts = append(opts, iserd.RedirectTo(iserd.Redirect{Address: r.To, Permanent: r.Permanent}))
 	}
+	if t.AsyncEvents {
+		opts = append(opts, iserd.AsyncEvents())
+	}
 	if t.Insecure {
 		opts = append(opts, iserd.AnyInitiator())
 	}

@@ -270,6 +270,9 @@ func newSession() *cobra.Command {
 	var force bool
 	logout := c.flags(&cobra.Command{
 		Use: "logout TSIH", Short: "Ask an initiator to log out, or end its session", Args: cobra.ExactArgs(1),
+		Long: `The initiator is asked to log out and has 10 seconds for it, in which everything
+works; then the session is dropped. Many initiators come back at once: to keep
+one out, change the access lists or take the target offline.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, _ io.Writer, args []string) error {
 			n, err := parseNumber("TSIH", args[0])
 			if err != nil {
@@ -278,7 +281,7 @@ func newSession() *cobra.Command {
 			return cl.Logout(ctx, n, force)
 		}),
 	})
-	logout.Flags().BoolVar(&force, "force", false, "close the connection; most initiators come back")
+	logout.Flags().BoolVar(&force, "force", false, "drop the session without asking")
 	cmd.AddCommand(logout)
 	return cmd
 }

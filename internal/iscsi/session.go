@@ -78,8 +78,9 @@ func (s *Session) NexusOf(p *scsi.Port) *scsi.Nexus {
 
 // Remap makes the LUN map anew: port gives the logical unit behind each LUN up
 // to top, nil for none. Nexuses that stay as they are are kept; new ones are
-// attached and shown to fresh, others detached.
-func (s *Session) Remap(port func(lun uint16) *scsi.Port, top int, fresh func(n *scsi.Nexus, lun uint16)) {
+// attached and shown to fresh, others detached. It reports whether there were any
+// of either.
+func (s *Session) Remap(port func(lun uint16) *scsi.Port, top int, fresh func(n *scsi.Nexus, lun uint16)) (changed bool) {
 	old := s.LUNs()
 	next := make(LUNMap, top+1)
 	for i := range next {
@@ -99,16 +100,19 @@ func (s *Session) Remap(port func(lun uint16) *scsi.Port, top int, fresh func(n 
 		}
 		fresh(n, uint16(i))
 		next[i] = n
+		changed = true
 	}
 	s.luns.Store(&next)
 	if old == nil {
-		return
+		return changed
 	}
 	for i, n := range *old {
 		if n != nil && (i >= len(next) || next[i] != n) {
 			n.Detach()
+			changed = true
 		}
 	}
+	return changed
 }
 
 // peer is the session's nexus with another of its LUNs, or nil.

@@ -220,17 +220,3 @@ func (c *Conn) logout(h *pdu.BHS) error {
 	c.env.LoggedOut(p.Reason)
 	return ErrLoggedOut
 }
-
-// RequestLogout asks the initiator to log out within seconds, RFC 7143
-// §11.9.1, event 1. It reports false when there is nobody to ask.
-func (c *Conn) RequestLogout(seconds uint16) bool {
-	if c.state != fullFeature {
-		return false
-	}
-	p := pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: seconds}
-	var h pdu.BHS
-	p.Encode(&h)
-	c.stamp(&h)
-	c.dm.SendControl(&h, nil)
-	return true
-}

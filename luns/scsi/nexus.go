@@ -77,6 +77,13 @@ func (a Attention) ASC() ASC {
 	return NoAdditionalSense
 }
 
+// Sense returns sense data of the condition in fixed format, as a report of an
+// event outside of any command has it. The caller owns it.
+func (a Attention) Sense() []byte {
+	s := senseInfo{key: UnitAttention, asc: a.ASC()}
+	return s.append(nil, false)
+}
+
 // String returns the additional sense code, or the number.
 func (a Attention) String() string {
 	if a < numAttentions {

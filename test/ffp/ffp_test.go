@@ -320,6 +320,11 @@ var fullFeaturePlan = []test{
 		defer cancel()
 		_ = y.srv.Shutdown(ctx)
 		c.expect(pdu.OpAsyncMessage)
+		p := c.expect(pdu.OpAsyncMessage)
+		var m pdu.AsyncMessage
+		if err := m.Decode(&p.BHS); err != nil || m.Event != pdu.AsyncDropAllConnections || m.Parameter3 != 0 {
+			x.Errorf("%+v, %v", m, err)
+		}
 		c.closed()
 	}},
 	{"15.1", "NOP-Out that is echoed", func(x *run) {
