@@ -48,20 +48,11 @@ type device struct {
 	told  bool // NextEvent has returned DeviceFatal; it alone uses this
 
 	mu    sync.Mutex
-	ended end
+	ended bool // not listed any more: the adapter is gone
 	refs  int
 	pd    *C.struct_vs_pd // nil before it is needed
 	cqs   map[*C.struct_vs_cq]*cq
 }
-
-// end says that a device is not listed any more, and why.
-type end int
-
-const (
-	listed     end = iota
-	superseded     // the libraries have opened the adapter anew
-	removed        // the adapter is gone
-)
 
 // newDevice takes a reference to ctx, unless it fails.
 func newDevice(p *Provider, ctx *C.struct_vs_context) (*device, error) {
@@ -178,20 +169,20 @@ func (d *device) present() bool {
 func (d *device) usable() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.ended == listed
+	return !d.ended
 }
 
-// end marks the device and reports whether nothing uses it.
-func (d *device) end(why end) bool {
+// end marks the device as gone and reports whether nothing uses it.
+func (d *device) end() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.ended = max(d.ended, why)
+	d.ended = true
 	return d.refs == 0
 }
 
 // removed is end for those who do not hold Provider.mu.
 func (d *device) removed() {
-	if d.end(removed) {
+	if d.end() {
 		d.p.mu.Lock()
 		d.p.forget(d)
 		d.p.mu.Unlock()
@@ -202,7 +193,7 @@ func (d *device) removed() {
 func (d *device) hold() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ended == removed {
+	if d.ended {
 		return fmt.Errorf("native: %s: %w: removed", d.name, verbs.ErrNoDevice)
 	}
 	if d.pd == nil {
@@ -219,7 +210,7 @@ func (d *device) hold() error {
 func (d *device) put() {
 	d.mu.Lock()
 	d.refs--
-	last := d.refs == 0 && d.ended != listed
+	last := d.refs == 0 && d.ended
 	d.mu.Unlock()
 	if last {
 		d.p.mu.Lock()

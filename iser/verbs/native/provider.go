@@ -3,7 +3,7 @@
 package native
 
 /*
-#cgo LDFLAGS: -ldl
+#cgo LDFLAGS: -ldl -lpthread
 #cgo noescape vs_poll
 #cgo nocallback vs_poll
 #cgo noescape vs_arm
@@ -89,7 +89,7 @@ func (p *Provider) Devices() ([]verbs.Device, error) {
 // refresh makes p.devices what the libraries know now. p.mu is held.
 func (p *Provider) refresh() error {
 	for _, d := range p.devices {
-		if !d.present() && d.end(removed) {
+		if !d.present() && d.end() {
 			p.forget(d)
 		}
 	}
@@ -114,21 +114,9 @@ func (p *Provider) refresh() error {
 			err = derr
 			continue
 		}
-		p.supersede(d)
 		p.devices[ctx] = d
 	}
 	return err
-}
-
-// supersede retires the device that d, which the libraries have opened anew,
-// is another opening of: see one_arena in shim.c. What was made from it goes on
-// working.
-func (p *Provider) supersede(d *device) {
-	for _, old := range p.devices {
-		if old.sysfs == d.sysfs && old.end(superseded) {
-			p.forget(old)
-		}
-	}
 }
 
 // device is the device that ctx, of an id, stands for.
@@ -150,7 +138,7 @@ func (p *Provider) forget(d *device) {
 	d.mu.Lock()
 	idle := d.refs == 0
 	if idle {
-		d.ended = removed // nobody holds it from now on
+		d.ended = true // nobody holds it from now on
 	}
 	d.mu.Unlock()
 	if !idle || p.devices[d.ctx] != d {
@@ -166,7 +154,7 @@ func (p *Provider) Close() error {
 	defer p.mu.Unlock()
 	var errs []error
 	for _, d := range p.devices {
-		if !d.end(removed) {
+		if !d.end() {
 			errs = append(errs, fmt.Errorf("native: %s is in use", d.name))
 			continue
 		}

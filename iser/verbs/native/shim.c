@@ -6,7 +6,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,16 +71,79 @@ static void *symbol(void *lib, const char *name, const char *version)
 #endif
 }
 
-// Before rdma-core 52, librdmacm sorts its device list by the differences of
-// pointers, cut to 32 bits. With memory from more than one of malloc's arenas,
-// that is, from several threads, the order is wrong, and a device that comes or
-// goes takes others with it. One arena for small memory, while the program is
-// below 2 GiB of it, keeps the pointers near each other.
-static void one_arena(void)
+// Before rdma-core 52, librdmacm keeps its device list in the order of the
+// devices' addresses, as differences cut to 32 bits. When devices are further
+// apart than 2 GiB the order is wrong, and a device that comes or goes takes
+// others with it, for good. malloc gives each thread an arena of its own, far
+// from the others: so one thread makes all calls that may look for devices.
+struct lister {
+	pthread_once_t once;
+	int error; // of pthread_create
+	pthread_mutex_t mutex;
+	pthread_cond_t wake, done;
+	struct job *jobs;
+};
+
+struct job {
+	int (*run)(void *arg);
+	void *arg;
+	int result, done;
+	struct job *next;
+};
+
+// The libraries' list is one for the process, and so is this.
+static struct lister lister = {
+	PTHREAD_ONCE_INIT, 0, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL,
+};
+
+static void *list_thread(void *unused)
 {
-#ifdef __GLIBC__
-	mallopt(M_ARENA_MAX, 1);
-#endif
+	struct job *j;
+
+	pthread_mutex_lock(&lister.mutex);
+	for (;;) {
+		while (!(j = lister.jobs))
+			pthread_cond_wait(&lister.wake, &lister.mutex);
+		lister.jobs = j->next;
+		pthread_mutex_unlock(&lister.mutex);
+		j->result = j->run(j->arg);
+		pthread_mutex_lock(&lister.mutex);
+		j->done = 1;
+		pthread_cond_broadcast(&lister.done);
+	}
+	return unused;
+}
+
+static void start_list_thread(void)
+{
+	sigset_t all, old;
+	pthread_t t;
+
+	sigfillset(&all); // signals are Go's
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	lister.error = pthread_create(&t, NULL, list_thread, NULL);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (!lister.error)
+		pthread_detach(t);
+}
+
+// listing returns run(arg), which the thread of the lists runs.
+static int listing(int (*run)(void *), void *arg)
+{
+	struct job j = {run, arg}, **last;
+
+	pthread_once(&lister.once, start_list_thread);
+	if (lister.error)
+		return -lister.error;
+	pthread_mutex_lock(&lister.mutex);
+	for (last = &lister.jobs; *last; last = &(*last)->next)
+		;
+	*last = &j;
+	pthread_cond_signal(&lister.wake);
+	while (!j.done)
+		pthread_cond_wait(&lister.done, &lister.mutex);
+	pthread_mutex_unlock(&lister.mutex);
+	return j.result;
 }
 
 struct vs_lib *vs_load(char *why, int size)
@@ -92,7 +156,6 @@ struct vs_lib *vs_load(char *why, int size)
 		snprintf(why, size, "%s", dlerror());
 		goto failed;
 	}
-	one_arena();
 	l = calloc(1, sizeof *l);
 	if (!l) {
 		snprintf(why, size, "%s", strerror(ENOMEM));
@@ -166,23 +229,37 @@ void vs_device_let_go(struct vs_context *ctx)
 	close(null);
 }
 
-int vs_devices(struct vs_lib *l, struct vs_context **out, int max)
+struct devices {
+	struct vs_lib *l;
+	struct vs_context **out;
+	int max;
+};
+
+static int devices(void *arg)
 {
+	struct devices *a = arg;
 	int i, n = 0;
 	struct vs_context **list;
 
 	errno = 0;
-	list = l->rdma_get_devices(&n);
+	list = a->l->rdma_get_devices(&n);
 	if (!list)
 		return failed();
 	for (i = 0; i < n; i++) {
-		if (i < max)
-			out[i] = list[i];
+		if (i < a->max)
+			a->out[i] = list[i];
 		else
-			vs_device_put(l, list[i]);
+			vs_device_put(a->l, list[i]);
 	}
 	free(list); // not rdma_free_devices: the references are out's now
-	return n < max ? n : max;
+	return n < a->max ? n : a->max;
+}
+
+int vs_devices(struct vs_lib *l, struct vs_context **out, int max)
+{
+	struct devices a = {l, out, max};
+
+	return listing(devices, &a);
 }
 
 const char *vs_device_name(struct vs_context *ctx) { return (char *)ctx->device + VS_DEVICE_NAME; }
@@ -374,31 +451,53 @@ int64_t vs_post_recv(struct vs_qp *qp, struct vs_recv_wr *wr)
 	return ret ? refused(ret, bad - wr) : 0;
 }
 
-int vs_channel(struct vs_lib *l, struct vs_event_channel **out)
+struct channel {
+	struct vs_lib *l;
+	struct vs_event_channel **out;
+};
+
+static int channel(void *arg)
 {
+	struct channel *a = arg;
 	int ret;
 
 	errno = 0;
-	*out = l->rdma_create_event_channel();
-	if (!*out)
+	*a->out = a->l->rdma_create_event_channel();
+	if (!*a->out)
 		return failed();
-	ret = nonblocking((*out)->fd);
+	ret = nonblocking((*a->out)->fd);
 	if (ret)
-		l->rdma_destroy_event_channel(*out);
+		a->l->rdma_destroy_event_channel(*a->out);
 	return ret;
+}
+
+int vs_channel(struct vs_lib *l, struct vs_event_channel **out)
+{
+	struct channel a = {l, out};
+
+	return listing(channel, &a);
 }
 
 void vs_channel_close(struct vs_lib *l, struct vs_event_channel *ch) { l->rdma_destroy_event_channel(ch); }
 
-int vs_cm_event_get(struct vs_lib *l, struct vs_event_channel *ch, struct vs_cm *out)
+struct event_get {
+	struct vs_lib *l;
+	struct vs_event_channel *ch;
+	struct vs_cm *out;
+};
+
+static int event_get(void *arg)
 {
+	struct event_get *a = arg;
+	struct vs_cm *out = a->out;
 	struct vs_cm_event *ev;
 
 	errno = 0;
-	if (l->rdma_get_cm_event(ch, &ev))
+	if (a->l->rdma_get_cm_event(a->ch, &ev))
 		return failed();
 	out->kind = ev->event;
-	out->status = ev->status;
+	// What the library has found itself is in errno.
+	out->status = ev->status == -1 ? failed() : ev->status;
 	out->id = ev->id;
 	out->context = ev->id->context;
 	out->listen_context = ev->listen_id ? ev->listen_id->context : 0;
@@ -414,14 +513,37 @@ int vs_cm_event_get(struct vs_lib *l, struct vs_event_channel *ch, struct vs_cm 
 			memcpy(out->private_data, ev->conn.private_data, out->private_len);
 		}
 	}
-	l->rdma_ack_cm_event(ev);
+	a->l->rdma_ack_cm_event(ev);
 	return 0;
+}
+
+int vs_cm_event_get(struct vs_lib *l, struct vs_event_channel *ch, struct vs_cm *out)
+{
+	struct event_get a = {l, ch, out};
+
+	return listing(event_get, &a);
+}
+
+struct new_id {
+	struct vs_lib *l;
+	struct vs_event_channel *ch;
+	uint64_t context;
+	struct vs_cm_id **out;
+};
+
+static int new_id(void *arg)
+{
+	struct new_id *a = arg;
+
+	errno = 0;
+	return check(a->l->rdma_create_id(a->ch, a->out, (void *)a->context, VS_PS_TCP));
 }
 
 int vs_id(struct vs_lib *l, struct vs_event_channel *ch, uint64_t context, struct vs_cm_id **out)
 {
-	errno = 0;
-	return check(l->rdma_create_id(ch, out, (void *)context, VS_PS_TCP));
+	struct new_id a = {l, ch, context, out};
+
+	return listing(new_id, &a);
 }
 
 int vs_id_destroy(struct vs_lib *l, struct vs_cm_id *id)
@@ -436,22 +558,53 @@ int vs_id_migrate(struct vs_lib *l, struct vs_cm_id *id, struct vs_event_channel
 	return check(l->rdma_migrate_id(id, ch));
 }
 
-int vs_bind_listen(struct vs_lib *l, struct vs_cm_id *id, void *addr, int backlog)
+struct bind_listen {
+	struct vs_lib *l;
+	struct vs_cm_id *id;
+	void *addr;
+	int backlog;
+};
+
+static int bind_listen(void *arg)
 {
+	struct bind_listen *a = arg;
 	int on = 1;
 
 	errno = 0;
 	// A new listener can follow one whose connections are still there.
-	l->rdma_set_option(id, VS_OPTION_ID, VS_OPTION_ID_REUSEADDR, &on, sizeof on);
-	if (l->rdma_bind_addr(id, addr) || l->rdma_listen(id, backlog))
+	a->l->rdma_set_option(a->id, VS_OPTION_ID, VS_OPTION_ID_REUSEADDR, &on, sizeof on);
+	if (a->l->rdma_bind_addr(a->id, a->addr) || a->l->rdma_listen(a->id, a->backlog))
 		return failed();
 	return 0;
 }
 
+int vs_bind_listen(struct vs_lib *l, struct vs_cm_id *id, void *addr, int backlog)
+{
+	struct bind_listen a = {l, id, addr, backlog};
+
+	return listing(bind_listen, &a);
+}
+
+struct resolve {
+	struct vs_lib *l;
+	struct vs_cm_id *id;
+	void *src, *dst;
+	int ms;
+};
+
+static int resolve_addr(void *arg)
+{
+	struct resolve *a = arg;
+
+	errno = 0;
+	return check(a->l->rdma_resolve_addr(a->id, a->src, a->dst, a->ms));
+}
+
 int vs_resolve_addr(struct vs_lib *l, struct vs_cm_id *id, void *src, void *dst, int ms)
 {
-	errno = 0;
-	return check(l->rdma_resolve_addr(id, src, dst, ms));
+	struct resolve a = {l, id, src, dst, ms};
+
+	return listing(resolve_addr, &a);
 }
 
 int vs_resolve_route(struct vs_lib *l, struct vs_cm_id *id, int ms)
