@@ -121,133 +121,22 @@ func TestISER(t *testing.T) {
 	}
 }
 
-// The adapter is taken away under load and comes back: initiators recover, and
-// nothing is left of the old one.
-func TestISERRemoval(t *testing.T) {
-	vmlab.Gate(t)
-	share := t.TempDir()
-	vmlab.Build(t, filepath.Join(share, "iserd"), "github.com/iserd/iserd/cmd/iserd")
-	r := vmlab.Boot(t, vmlab.Guest{
-		Share:   share,
-		Timeout: 6 * time.Minute,
-		Env:     map[string]string{"CONFIG": iserTarget},
-		Script: `
-			rxe_up 10.98.0.1 10.98.0.2
-			echo "$CONFIG" >/tmp/iserd.hcl
-			/lab/iserd serve -c /tmp/iserd.hcl >/lab/iserd.log 2>&1 &
-			daemon=$!
-			trap 'tail -40 /lab/iserd.log | cut -c1-200' EXIT
-			sleep 3
-			modprobe ib_iser
-			modprobe sd_mod
-			mkdir -p /etc/iscsi /var/lib/iscsi
-			echo "InitiatorName=iqn.2026-11.com.example:vm-initiator" >/etc/iscsi/initiatorname.iscsi
-			iscsid -f >/tmp/iscsid.log 2>&1 &
-			sleep 2
-			iscsiadm -m iface -I rdma -o new
-			iscsiadm -m iface -I rdma -o update -n iface.transport_name -v iser
-			iscsiadm -m discoverydb -t st -p 10.98.0.1:3260 -I rdma --discover
-			T="-m node -T iqn.2026-11.com.example:vm -p 10.98.0.1:3260,1 -I rdma"
-			iscsiadm $T --login
-			for i in 1 2 3 4 5 6 7 8 9 10; do
-				d=$(ls /sys/class/iscsi_session/session*/device/target*/*/block 2>/dev/null | grep sd) && [ -b /dev/$d ] && break
-				sleep 1
-			done
-			rdma resource show
-			fds=$(ls /proc/$daemon/fd | wc -l)
-			for round in 1 2 3; do
-				fio --name=load --filename=/dev/$d --direct=1 --rw=randrw --bs=4k --size=16m --io_size=6m --iodepth=8 \
-					--ioengine=libaio --verify=crc32c --verify_fatal=1 --minimal >/tmp/fio.out &
-				load=$!
-				sleep 1
-				rdma link delete rxe0
-				sleep 2
-				rdma link add rxe0 type rxe netdev wire0
-				wait $load || { cat /tmp/fio.out; dmesg | tail -20; fail "fio in round $round"; }
-				say "round $round good"
-			done
-			sleep 3
-			rdma resource show
-			echo "vmlab: descriptors $fds $(ls /proc/$daemon/fd | wc -l)"
-			iscsiadm $T --logout
-			kill $daemon
-			wait $daemon`,
-	})
-	if !strings.Contains(r.Output, "round 3 good") {
-		t.Error("initiator did not recover")
+// kernels are those to test with: both, or the one in ISERD_VM_KERNEL, "6.1" or
+// "6.12".
+func kernels() []vmlab.Kernel {
+	switch os.Getenv("ISERD_VM_KERNEL") {
+	case "6.1":
+		return []vmlab.Kernel{vmlab.Kernel61}
+	case "6.12":
+		return []vmlab.Kernel{vmlab.Kernel612}
 	}
+	return []vmlab.Kernel{vmlab.Kernel61, vmlab.Kernel612}
 }
 
-// iserd beside tgt, both over iSER on soft-RoCE, alternating in one run: I/Os a
-// second, and CPU time of the target for each. Emulated CPUs distort the values;
-// the ratios are what counts. It runs when ISERD_VM_BENCH is set.
-func TestISERBench(t *testing.T) {
-	vmlab.Gate(t)
-	if os.Getenv("ISERD_VM_BENCH") == "" {
-		t.Skip("set ISERD_VM_BENCH=1 to measure")
+// checkKernel fails the test when a guest's kernel has warned of anything.
+func checkKernel(t *testing.T, r vmlab.Result) {
+	t.Helper()
+	if bad := r.Trouble(); len(bad) > 0 {
+		t.Errorf("kernel: %q", bad)
 	}
-	share := t.TempDir()
-	vmlab.Build(t, filepath.Join(share, "iserd"), "github.com/iserd/iserd/cmd/iserd")
-	vmlab.Boot(t, vmlab.Guest{
-		Share:   share,
-		Memory:  3072,
-		Timeout: 9 * time.Minute,
-		Env:     map[string]string{"CONFIG": strings.NewReplacer("debug", "warn", "3260", "3264").Replace(iserTarget)},
-		Script: `
-			rxe_up 10.98.0.1 10.98.0.2
-			echo "$CONFIG" >/tmp/iserd.hcl
-			/lab/iserd serve -c /tmp/iserd.hcl >/lab/iserd.log 2>&1 &
-			iserd=$!
-			mkdir -p /var/run/tgtd
-			tgtd -f --iser pool_sz_mb=256 --iscsi portal=127.0.0.1:3266 >/lab/tgt.log 2>&1 &
-			tgt=$!
-			trap 'for l in iserd tgt; do tail -n 5 /lab/$l.log | cut -c1-200; done' EXIT
-			sleep 5
-			truncate -s 512M /dev/shm/disk
-			tgtadm --lld iser --op new --mode target --tid 1 -T iqn.2026-11.com.example:tgt
-			tgtadm --lld iser --op new --mode logicalunit --tid 1 --lun 1 -b /dev/shm/disk
-			tgtadm --lld iser --op bind --mode target --tid 1 -I ALL
-			tgtadm --lld iser --op bind --mode target --tid 1 -Q iqn.2026-11.com.example:vm-initiator
-			modprobe ib_iser
-			modprobe sd_mod
-			mkdir -p /etc/iscsi /var/lib/iscsi
-			echo "InitiatorName=iqn.2026-11.com.example:vm-initiator" >/etc/iscsi/initiatorname.iscsi
-			iscsid -f >/tmp/iscsid.log 2>&1 &
-			sleep 2
-			iscsiadm -m iface -I rdma -o new
-			iscsiadm -m iface -I rdma -o update -n iface.transport_name -v iser
-			disk() { # TARGET PORTAL: logs in and says the disk
-				before=$(ls /sys/block | grep sd || true)
-				iscsiadm -m node -T $1 -p $2 -I rdma -o new >/dev/null
-				iscsiadm -m node -T $1 -p $2 -I rdma --login >/dev/null || fail "login $1"
-				for i in 1 2 3 4 5 6 7 8 9 10; do
-					for d in $(ls /sys/block | grep sd || true); do
-						case " $before " in *$d*) continue ;; esac
-						[ "$(cat /sys/block/$d/size)" != 0 ] && echo $d && return
-					done
-					sleep 1
-				done
-				fail "no disk"
-			}
-			a=$(disk iqn.2026-11.com.example:vm 10.98.0.1:3264,1)
-			b=$(disk iqn.2026-11.com.example:tgt 10.98.0.1:3260,1)
-			ticks() { sed 's/.*) //' /proc/$1/stat | awk '{print $12+$13}'; }
-			run() { # NAME PID DISK BS QD RW
-				t0=$(ticks $2)
-				fio --name=x --filename=/dev/$3 --direct=1 --rw=$6 --bs=$4 --size=64m --iodepth=$5 --ioengine=libaio \
-					--time_based --runtime=4 --minimal >/tmp/fio.out
-				t1=$(ticks $2)
-				awk -F';' -v n=$1 -v w="$6 $4 qd$5" -v dt=$((t1-t0)) '{
-					io=$8+$49; printf "vmlab: %-6s %-20s %7d IOPS %8.1f us CPU per I/O\n", n, w, io, dt*10000/(io*4)}' /tmp/fio.out
-			}
-			for round in 1 2; do
-				for w in "4k 1 randread" "4k 32 randread" "4k 1 randwrite" "4k 32 randwrite" "128k 8 randread"; do
-					run iserd $iserd $a $w
-					run tgt $tgt $b $w
-				done
-			done
-			iscsiadm -m node --logout >/dev/null
-			kill $iserd
-			kill -9 $tgt`,
-	})
 }

@@ -90,8 +90,8 @@ func Start(t testing.TB, g Guest) *VM {
 	img := buildImage(t, g.Kernel)
 	for name, text := range map[string]string{
 		"init.sh":  read(t, "guest/init.sh"),
-		"lib.sh":   read(t, "guest/lib.sh"),
-		"env":      "export LAB_NAME=vm\n" + environment(g.Env),
+		"lib.sh":   read(t, "guest/lib.sh") + read(t, "guest/iser.sh"),
+		"env":      fmt.Sprintf("export LAB_NAME=vm LAB_SECONDS=%d\n", int(g.Timeout.Seconds())-30) + environment(g.Env),
 		"guest.sh": g.Script,
 	} {
 		if err := os.WriteFile(filepath.Join(g.Share, name), []byte(text), 0o644); err != nil {

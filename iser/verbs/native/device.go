@@ -48,7 +48,8 @@ type device struct {
 	told  bool // NextEvent has returned DeviceFatal; it alone uses this
 
 	mu    sync.Mutex
-	ended bool // not listed any more: the adapter is gone
+	ended bool // not listed any more
+	lost  bool // the adapter is gone, or going
 	refs  int
 	pd    *C.struct_vs_pd // nil before it is needed
 	cqs   map[*C.struct_vs_cq]*cq
@@ -172,17 +173,19 @@ func (d *device) usable() bool {
 	return !d.ended
 }
 
-// end marks the device as gone and reports whether nothing uses it.
-func (d *device) end() bool {
+// end takes the device off the list, because it is lost or because the provider
+// ends, and reports whether nothing uses it.
+func (d *device) end(lost bool) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.ended = true
+	d.ended, d.lost = true, d.lost || lost
 	return d.refs == 0
 }
 
-// removed is end for those who do not hold Provider.mu.
+// removed is what to do when the adapter goes, for those who do not hold
+// Provider.mu.
 func (d *device) removed() {
-	if d.end() {
+	if d.end(true) {
 		d.p.mu.Lock()
 		d.p.forget(d)
 		d.p.mu.Unlock()
@@ -228,14 +231,16 @@ func (d *device) free() {
 	if d.pd != nil {
 		C.vs_dealloc_pd(d.p.lib, d.pd)
 	}
-	if !d.present() {
+	// Not present: the kernel takes the file away after it has told of the
+	// removal and all connections are closed.
+	if d.lost {
 		C.vs_device_let_go(d.ctx)
 	}
 	C.vs_device_put(d.p.lib, d.ctx)
 }
 
-// lookAgain is how often NextEvent looks whether the device is still there:
-// not every driver says when it goes (soft-RoCE of Linux 6.1 does not).
+// lookAgain is how often to look whether a device is still there: not every
+// driver says when it goes (soft-RoCE of Linux 6.1 does not).
 const lookAgain = time.Second
 
 // NextEvent waits for the next asynchronous event.

@@ -25,6 +25,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/iserd/iserd/iser/verbs"
 )
@@ -41,6 +42,7 @@ type Provider struct {
 
 	mu      sync.Mutex
 	devices map[*C.struct_vs_context]*device
+	watcher chan struct{} // closed to end watch; nil while there was no device
 }
 
 var _ verbs.Provider = (*Provider)(nil)
@@ -88,11 +90,7 @@ func (p *Provider) Devices() ([]verbs.Device, error) {
 
 // refresh makes p.devices what the libraries know now. p.mu is held.
 func (p *Provider) refresh() error {
-	for _, d := range p.devices {
-		if !d.present() && d.end() {
-			p.forget(d)
-		}
-	}
+	p.sweep()
 	if len(p.devices) > 0 && !settled(systemRoot) {
 		return nil
 	}
@@ -116,7 +114,38 @@ func (p *Provider) refresh() error {
 		}
 		p.devices[ctx] = d
 	}
+	if p.watcher == nil && len(p.devices) > 0 {
+		p.watcher = make(chan struct{})
+		go p.watch(p.watcher)
+	}
 	return err
+}
+
+// sweep forgets the devices that are gone, unless they are in use: their users
+// learn of it themselves. p.mu is held.
+func (p *Provider) sweep() {
+	for _, d := range p.devices {
+		if !d.present() && d.end(true) {
+			p.forget(d)
+		}
+	}
+}
+
+// watch sweeps now and then, until stop is closed: the kernel waits with the
+// removal of some devices until nobody has them open.
+func (p *Provider) watch(stop <-chan struct{}) {
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			p.mu.Lock()
+			p.sweep()
+			p.mu.Unlock()
+		}
+	}
 }
 
 // device is the device that ctx, of an id, stands for.
@@ -152,9 +181,13 @@ func (p *Provider) forget(d *device) {
 func (p *Provider) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.watcher != nil {
+		close(p.watcher)
+		p.watcher = nil
+	}
 	var errs []error
 	for _, d := range p.devices {
-		if !d.end() {
+		if !d.end(false) {
 			errs = append(errs, fmt.Errorf("native: %s is in use", d.name))
 			continue
 		}

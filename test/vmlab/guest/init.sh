@@ -19,6 +19,21 @@ ip link set lo up
 
 cd /tmp || exit 1
 echo "vmlab: up after $(cut -d' ' -f1 /proc/uptime) s: $(uname -r)"
+# A script that hangs leaves what there is to know before the host loses patience.
+(
+	sleep "$LAB_SECONDS"
+	echo "vmlab: out of time"
+	ps -eo pid,stat,wchan:30,args | grep -v ']$'
+	[ ! -x /tmp/iserd ] || timeout 5 /tmp/iserd debug goroutines
+	for log in /tmp/*.log; do
+		echo "== $log"
+		tail -n 40 "$log"
+	done
+	echo w >/proc/sysrq-trigger
+	dmesg >/lab/dmesg
+	sync
+	echo o >/proc/sysrq-trigger
+) &
 sh -eu -c '. /lab/lib.sh; . /lab/guest.sh'
 echo $? >/lab/status
 dmesg >/lab/dmesg

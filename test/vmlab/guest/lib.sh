@@ -47,6 +47,8 @@ rxe_up() {
 	ip route add local "$2/32" dev wire1 table 111
 	ip rule add pref 20 from "$1" to "$2" lookup 120
 	ip rule add pref 21 from "$2" to "$1" lookup 121
+	# What has no source address yet comes from the other end.
+	ip rule add pref 24 iif lo from 0.0.0.0/32 to "$1" lookup 121
 	ip rule add pref 22 to "$2" oif wire0 lookup 120
 	ip rule add pref 23 to "$1" oif wire1 lookup 121
 	ip route add "$2/32" dev wire0 src "$1" table 120
