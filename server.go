@@ -66,6 +66,13 @@ func WithLimits(l Limits) Option {
 	}
 }
 
+// SetLimits changes limits while the server runs: Sessions, LoginTimeout, NopInterval
+// and NopTimeout. Sessions that are there stay, however many; the other fields are
+// for NewServer.
+func (s *Server) SetLimits(l Limits) {
+	s.node.SetLimits(actors.Limits{Sessions: l.Sessions, LoginTimeout: l.LoginTimeout, NopInterval: l.NopInterval, NopTimeout: l.NopTimeout})
+}
+
 // WithStateDir keeps what must outlive the server in dir, which has to exist:
 // persistent reservations that ask for it (APTPL). Without it initiators are
 // told that reservations do not survive a power loss.

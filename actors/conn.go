@@ -162,7 +162,7 @@ func (a *connActor) start(ctx runtime.Context) {
 	a.log = ctx.Log().With("peer", a.mover.RemoteAddr().String())
 	ctx.SetBehaviour("login")
 	a.observeAll()
-	a.stopLogin = ctx.After(a.n.limits.LoginTimeout, loginTimeout{})
+	a.stopLogin = ctx.After(a.n.Limits().LoginTimeout, loginTimeout{})
 }
 
 func (a *connActor) control(msg any) {
@@ -181,13 +181,13 @@ func (a *connActor) control(msg any) {
 	case abortTasks:
 		a.abortTasks(m)
 	case loginTimeout:
-		a.logRefusal(refuse(pdu.LoginInitiatorError, "not through within %v", a.n.limits.LoginTimeout))
+		a.logRefusal(refuse(pdu.LoginInitiatorError, "not through within %v", a.n.Limits().LoginTimeout))
 		a.ctx.StopSelf()
 	case nopTick:
 		a.keepAlive()
 	case nopTimeout:
 		if m.ping == a.pings && a.engine.PingOpen() {
-			a.log.Warn("initiator does not answer: connection closed", "silent", a.n.limits.NopInterval+a.n.limits.NopTimeout)
+			a.log.Warn("initiator does not answer: connection closed", "silent", a.n.Limits().NopInterval+a.n.Limits().NopTimeout)
 			a.ctx.StopSelf()
 		}
 	case requestLogout:
@@ -281,7 +281,7 @@ func (a *connActor) admitted(m admitted) {
 	a.n.logins.admitted()
 	a.ctx.SetBehaviour("full feature")
 	a.ctx.Send(a.n.sessions, connLoggedIn{a.ctx.Self()})
-	a.ctx.After(a.n.limits.NopInterval/nopTicks, nopTick{})
+	a.ctx.After(a.n.Limits().NopInterval/nopTicks, nopTick{})
 	id := &m.session.Identity
 	a.log = a.log.With("initiator", id.InitiatorName, "tsih", m.session.TSIH)
 	if m.session.Discovery {
@@ -352,9 +352,9 @@ func (a *connActor) keepAlive() {
 	a.heard = false
 	if a.silent >= nopTicks && a.engine.LoggedIn() && a.engine.Ping() {
 		a.pings++
-		a.ctx.After(a.n.limits.NopTimeout, nopTimeout{a.pings})
+		a.ctx.After(a.n.Limits().NopTimeout, nopTimeout{a.pings})
 	}
-	a.ctx.After(a.n.limits.NopInterval/nopTicks, nopTick{})
+	a.ctx.After(a.n.Limits().NopInterval/nopTicks, nopTick{})
 }
 
 func (a *connActor) requestLogout(m requestLogout) {

@@ -228,7 +228,21 @@ func (n *Node) Counters() runtime.Counters { return n.sys.Counters() }
 func (n *Node) BuffersInUse() int64 { return n.pool.InUse() }
 
 // Limits are those in force.
-func (n *Node) Limits() Limits { return n.limits }
+func (n *Node) Limits() Limits {
+	if l := n.changed.Load(); l != nil {
+		return *l
+	}
+	return n.limits
+}
+
+// SetLimits changes what counts from the next time that it is looked at: Sessions,
+// LoginTimeout, NopInterval and NopTimeout. The others stay as they were.
+func (n *Node) SetLimits(l Limits) {
+	now := n.limits
+	l = l.withDefaults()
+	now.Sessions, now.LoginTimeout, now.NopInterval, now.NopTimeout = l.Sessions, l.LoginTimeout, l.NopInterval, l.NopTimeout
+	n.changed.Store(&now)
+}
 
 // ping asks the root actor for a sign of life.
 type ping struct{ reply func(struct{}) }

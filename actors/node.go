@@ -71,8 +71,10 @@ type Options struct {
 // methods are safe for concurrent use and are not for actors.
 type Node struct {
 	log    hclog.Logger
-	limits Limits
+	limits Limits // as they were at first; see Limits and SetLimits
 	inject bool
+
+	changed atomic.Pointer[Limits]
 
 	sys      *runtime.System
 	root     runtime.Ref

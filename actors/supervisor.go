@@ -166,7 +166,7 @@ func (a *supervisor) acquainted(ref runtime.Ref) {
 }
 
 func (a *supervisor) newSession(ctx runtime.Context, m newSession) {
-	if len(a.sessions) >= a.n.limits.Sessions {
+	if len(a.sessions) >= a.n.Limits().Sessions {
 		m.reply(runtime.Ref{}, fmt.Errorf("there are %d sessions, as many as limits.sessions allows", len(a.sessions)))
 		return
 	}

@@ -66,11 +66,11 @@ func (k *checker) log() {
 	at := k.Log.At("output")
 	path, isFile := strings.CutPrefix(k.Log.Output, "file:")
 	switch {
-	case !k.Log.good("output"), k.Log.Output == "stderr":
+	case !k.Log.good("output"), k.Log.Output == "stderr", k.Log.Output == "journald":
 	case laterValue("log.output", k.Log.Output):
 		k.diags = append(k.diags, notSupported(fmt.Sprintf("output = %q", k.Log.Output), at))
 	case !isFile:
-		k.errorf(at, "Invalid log output", "The output is \"stderr\" or \"file:/PATH\"; this is %q.%s", k.Log.Output, didYouMean(k.Log.Output, []string{"stderr"}))
+		k.errorf(at, "Invalid log output", "The output is \"stderr\", \"journald\" or \"file:/PATH\"; this is %q.%s", k.Log.Output, didYouMean(k.Log.Output, []string{"stderr", "journald"}))
 	case !strings.HasPrefix(path, "/"):
 		k.errorf(at, "Invalid log output", "The path of a log file is absolute, as in \"file:/var/log/iserd.log\"; this is %q.", k.Log.Output)
 	}

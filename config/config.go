@@ -63,11 +63,11 @@ func (c *Config) Backend(ref BackendRef) *Backend {
 // Node is this server as a whole.
 type Node struct {
 	Source
-	// Name is this server's name in log lines.
+	// Name is this server's name in log lines. A change is in force after a restart.
 	Name string `hcl:"name,optional" maxlen:"64"`
 	// StateDir is the directory of what outlives the daemon: persistent
 	// reservations that ask for it. Without it initiators are told that
-	// reservations do not survive a power loss.
+	// reservations do not survive a power loss. A change is in force after a restart.
 	StateDir string `hcl:"state_dir,optional" kind:"path" ref:"SPC-5 5.14.5"`
 }
 
@@ -78,8 +78,10 @@ type Log struct {
 	Level string `hcl:"level,optional" default:"info" oneof:"trace|debug|info|warn|error|off"`
 	// Format is that of a line: text for people, json for programs.
 	Format string `hcl:"format,optional" default:"text" oneof:"text|json"`
-	// Output is `stderr` or `file:PATH`; a file is appended to, and created with
-	// mode 0640 when it does not exist.
+	// Output is `stderr`, `journald` or `file:PATH`; a file is appended to, created
+	// with mode 0640 when it does not exist, and opened anew at each reload, for
+	// logrotate. As a service of systemd's, `stderr` is the journal too. There
+	// every key of a message is a field: `journalctl -u iserd ISERD_INITIATOR=iqn.…`.
 	Output string `hcl:"output,optional" default:"stderr"`
 	// Levels are those of single parts of the daemon, by logger name, such as
 	// `{ "conn" = "debug" }`.
@@ -99,10 +101,10 @@ type Limits struct {
 	// NopTimeout is the wait for the answer before the connection is closed.
 	NopTimeout time.Duration `hcl:"nop_timeout,optional" default:"5s" min:"1s" max:"1h" ref:"RFC 7143 §11.19"`
 	// CommandsPerSession is the number of commands that a session may have under
-	// way: the window of CmdSN.
+	// way: the window of CmdSN. A change is in force after a restart.
 	CommandsPerSession int `hcl:"commands_per_session,optional" default:"128" min:"1" max:"65535" ref:"RFC 7143 §4.2.2.1"`
 	// BufferMemory is the hard cap of memory for data in flight; readers wait
-	// when it is spent.
+	// when it is spent. A change is in force after a restart.
 	BufferMemory int64 `hcl:"buffer_memory,optional" kind:"size" default:"1GiB" min:"16MiB" max:"1TiB"`
 	// ShutdownTimeout is the time for sessions to end by themselves after SIGTERM.
 	ShutdownTimeout time.Duration `hcl:"shutdown_timeout,optional" default:"5s" min:"0s" max:"10m"`

@@ -19,7 +19,7 @@ type Console struct {
 	// has that of the daemon.
 	Group string `hcl:"group,optional" maxlen:"64"`
 	// FaultInjection: let an administrator make actors panic, to see what
-	// supervision does.
+	// supervision does. A change is in force after a restart.
 	FaultInjection bool `hcl:"fault_injection,optional" default:"false"`
 	// Capture: let an administrator record what goes over connections, which has
 	// the data of disks in it.

@@ -26,7 +26,9 @@ const (
 	AddPortal              // begins to listen
 	RemovePortal           // stops listening; connections go on
 	ChangeDiscovery        // who may discover through a portal group
-	ChangeLog              // levels
+	ChangeLog              // levels, format and output
+	ChangeLimits           // those that are looked at again and again
+	ChangeConsole          // who may ask what, and where: console and http
 	Restart                // in force after a restart of the daemon only
 	Drift                  // no change of the configuration: what runs is not as configured
 )
@@ -35,7 +37,7 @@ const (
 func (a Action) String() string {
 	names := [...]string{
 		"", "add target", "remove target", "change target", "add LUN", "remove LUN", "replace LUN", "resize LUN", "change ALUA",
-		"add portal", "remove portal", "change discovery", "change log", "needs a restart", "drift",
+		"add portal", "remove portal", "change discovery", "change log", "change limits", "change console", "needs a restart", "drift",
 	}
 	if int(a) < len(names) && a > 0 {
 		return names[a]
@@ -91,6 +93,10 @@ func (c *Change) Object() string {
 		return fmt.Sprintf("portal_group %q", c.Group)
 	case ChangeLog:
 		return "log"
+	case ChangeLimits:
+		return "limits"
+	case ChangeConsole:
+		return "console"
 	case Drift:
 		return c.drifted()
 	default:
@@ -126,7 +132,7 @@ func (c *Change) Effect() string {
 	case ChangeDiscovery:
 		return "from the next discovery on"
 	case Restart:
-		return "in force after a restart only"
+		return "not in force until the daemon is restarted"
 	case Drift:
 		return "not as configured, until it is changed back or the daemon is restarted"
 	default:
@@ -169,7 +175,7 @@ func Diff(old, now *Config) []Change {
 // happened before anything is given up.
 var order = map[Action]uint8{
 	AddTarget: 2, AddLUN: 2, ChangeTarget: 4, ChangeDiscovery: 4, ChangeALUA: 4, ReplaceLUN: 5, RemoveLUN: 6,
-	RemoveTarget: 6, RemovePortal: 7, AddPortal: 8, ResizeLUN: 9, ChangeLog: 10, Restart: 11,
+	RemoveTarget: 6, RemovePortal: 7, AddPortal: 8, ResizeLUN: 9, ChangeLimits: 10, ChangeLog: 10, ChangeConsole: 10, Restart: 11,
 }
 
 type differ struct {
@@ -374,33 +380,32 @@ func aluaArguments(c *Config, t *Target, l *LUN) []argument {
 
 // settings finds what is not of a target or a portal.
 func (d *differ) settings() {
-	logList := func(c *Config) (levels, rest []argument) {
-		for _, a := range arguments("log.", reflect.ValueOf(&c.Log).Elem()) {
-			if strings.HasPrefix(a.name, "log.level") {
-				levels = append(levels, a)
-			} else {
-				rest = append(rest, a)
+	kinds := []struct {
+		action Action
+		list   func(*Config) []argument
+	}{
+		{ChangeLog, func(c *Config) []argument { return arguments("log.", reflect.ValueOf(&c.Log).Elem()) }},
+		{ChangeLimits, func(c *Config) []argument {
+			return arguments("limits.", reflect.ValueOf(&c.Limits).Elem(), "buffer_memory", "commands_per_session")
+		}},
+		{ChangeConsole, func(c *Config) []argument {
+			out := arguments("console.", reflect.ValueOf(&c.Console).Elem(), "fault_injection")
+			if c.HTTP != nil {
+				out = append(out, arguments("http.", reflect.ValueOf(c.HTTP).Elem())...)
 			}
+			return out
+		}},
+		{Restart, func(c *Config) []argument {
+			return append(arguments("node.", reflect.ValueOf(&c.Node).Elem()),
+				argument{"limits.buffer_memory", FormatSize(c.Limits.BufferMemory)},
+				argument{"limits.commands_per_session", strconv.Itoa(c.Limits.CommandsPerSession)},
+				argument{"console.fault_injection", strconv.FormatBool(c.Console.FaultInjection)})
+		}},
+	}
+	for _, k := range kinds {
+		if details := compare(k.list(d.old), k.list(d.now)); len(details) > 0 {
+			d.add(Change{Action: k.action, Details: details})
 		}
-		rest = append(rest, arguments("node.", reflect.ValueOf(&c.Node).Elem())...)
-		rest = append(rest, arguments("limits.", reflect.ValueOf(&c.Limits).Elem())...)
-		rest = append(rest, arguments("console.", reflect.ValueOf(&c.Console).Elem())...)
-		if c.HTTP != nil {
-			rest = append(rest, arguments("http.", reflect.ValueOf(c.HTTP).Elem())...)
-		}
-		return levels, rest
-	}
-	oldLevels, oldRest := logList(d.old)
-	levels, rest := logList(d.now)
-	if details := compare(oldLevels, levels); len(details) > 0 {
-		d.add(Change{Action: ChangeLog, Details: details})
-	}
-	details := compare(oldRest, rest)
-	if was, is := d.old.HTTP, d.now.HTTP; was != nil && is != nil && !was.Secret.Equal(is.Secret) && was.Secret.IsZero() == is.Secret.IsZero() {
-		details = append(details, Detail{"http.secret", redacted, "(another secret)"})
-	}
-	if len(details) > 0 {
-		d.add(Change{Action: Restart, Details: details})
 	}
 }
 

@@ -111,7 +111,12 @@ func TestDiff(t *testing.T) {
 		}},
 		{"initiator", `luns = { "0" = "0" }`, `luns = { "1" = "0" }`, []string{`~ ` + b}},
 		{"log level", `level = "info"`, `level = "debug"`, []string{"~ log\n    log.level: \"info\" -> \"debug\""}},
-		{"restart", `log {`, "limits { sessions = 5 }\nlog {", []string{"! settings  # in force after a restart only\n    limits.sessions: 1024 -> 5"}},
+		{"log file", `log { level = "info"`, "log {\noutput = \"file:/tmp/x\"\nlevel = \"info\"\n", []string{"~ log\n    log.output: \"stderr\" -> \"file:/tmp/x\""}},
+		{"limits", `log {`, "limits { sessions = 5 }\nlog {", []string{"~ limits\n    limits.sessions: 1024 -> 5"}},
+		{"http", `log {`, "http { listen = \"127.0.0.1:9260\" }\nlog {", []string{"~ console\n    http.listen: (none) -> \"127.0.0.1:9260\""}},
+		{"restart", `log {`, "limits { buffer_memory = \"2GiB\" }\nnode { name = \"x\" }\nlog {", []string{
+			"! settings  # not in force until the daemon is restarted\n    node.name: \"\" -> \"x\"\n    limits.buffer_memory: 1GiB -> 2GiB",
+		}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			if !strings.Contains(base, x.old) {

@@ -43,7 +43,7 @@ func laterValue(place, value string) bool {
 	case "filter":
 		return value == "ratelimit" || value == "readonly" || value == "log"
 	case "log.output":
-		return value == "journald" || value == "syslog"
+		return value == "syslog"
 	default:
 		return false
 	}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,8 +71,15 @@ func (a *admin) inForce() (*config.Config, reloadResult, map[string]*config.Conf
 	return a.running, a.last, a.made
 }
 
+func (a *admin) pendingNow() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pending
+}
+
 func (a *admin) Status(ctx context.Context) (*api.Status, error) {
 	c, last, _ := a.inForce()
+	pending := a.pendingNow()
 	sessions, err := a.d.server.Sessions(ctx)
 	if err != nil {
 		return nil, err
@@ -99,6 +107,9 @@ func (a *admin) Status(ctx context.Context) (*api.Status, error) {
 		} else {
 			s.Refused += n
 		}
+	}
+	if len(pending) > 0 {
+		s.Warnings = append(s.Warnings, "waiting for a restart of the daemon: "+strings.Join(pending, ", "))
 	}
 	if last.err != nil {
 		s.Config.LastError = last.err.Error()

@@ -160,7 +160,7 @@ func TestALUAConfigured(t *testing.T) {
 		scsiExec(t, s, readBlock, nil, 512)
 		r.reads(s, 0)
 	}
-	if _, asc := scsiExec(t, r.lan, reportGroups, nil, 512); asc != 0x2000 {
+	if _, asc := scsiExec(t, r.lan, reportGroups, nil, 512); asc != 0x2400 {
 		t.Errorf("REPORT TARGET PORT GROUPS without an alua block: %#04x", asc)
 	}
 	if all, err := r.ctl.d.server.Sessions(t.Context()); err != nil || len(all) != 2 {

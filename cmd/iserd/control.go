@@ -21,6 +21,7 @@ type control struct {
 	d      *daemon
 	log    hclog.Logger
 	levels *logLevels
+	out    *outlet
 	load   func(extra []config.Option) (*config.Config, config.Diagnostics)
 
 	mu      sync.Mutex
@@ -28,6 +29,7 @@ type control struct {
 	running *config.Config            // what is in force; never changed, only replaced
 	made    map[string]*config.Config // targets made through the API, without defaults
 	last    reloadResult
+	pending []string // arguments that wait for a restart of the daemon
 }
 
 // reloadResult is how the last change went.
@@ -67,6 +69,9 @@ func (c *control) reload(ctx context.Context) ([]config.Change, config.Diagnosti
 	defer c.mu.Unlock()
 	changes, diags, err := c.becomeLocked(ctx, newSnapshot(config.OS()), c.made)
 	c.last = reloadResult{at: time.Now(), err: err, changes: len(changes)}
+	if err := c.out.reopen(); err != nil {
+		c.log.Error("the log file cannot be opened anew: the old one is written on", "reason", err)
+	}
 	if err != nil {
 		c.log.Error("the new configuration is refused: the old one stays in force", "reason", err)
 	}
@@ -118,7 +123,14 @@ func (c *control) applyLocked(ctx context.Context, next *config.Config) ([]confi
 	for _, f := range t.settle {
 		f()
 	}
-	c.running = inForce(c.running, next)
+	c.running, c.pending = inForce(c.running, next), nil
+	for i := range changes {
+		if changes[i].Action == config.Restart {
+			for _, d := range changes[i].Details {
+				c.pending = append(c.pending, d.Name)
+			}
+		}
+	}
 	c.d.stores.keep(c.running)
 	return changes, nil
 }
@@ -126,8 +138,9 @@ func (c *control) applyLocked(ctx context.Context, next *config.Config) ([]confi
 // inForce is next with what needs a restart as it was.
 func inForce(old, next *config.Config) *config.Config {
 	c := *next
-	c.Node, c.Limits, c.Console, c.HTTP = old.Node, old.Limits, old.Console, old.HTTP
-	c.Log.Format, c.Log.Output = old.Log.Format, old.Log.Output
+	c.Node = old.Node
+	c.Limits.BufferMemory, c.Limits.CommandsPerSession = old.Limits.BufferMemory, old.Limits.CommandsPerSession
+	c.Console.FaultInjection = old.Console.FaultInjection
 	return &c
 }
 
@@ -194,8 +207,10 @@ func (t *transition) step(c *config.Change) error {
 		}
 		return t.resize(c)
 	case config.ChangeLog:
-		t.levels.set(t.next.Log.Level, t.next.Log.Levels)
-		t.undoing(func() error { t.levels.set(t.old.Log.Level, t.old.Log.Levels); return nil })
+		return t.changeLog()
+	case config.ChangeLimits:
+		t.d.server.SetLimits(serverLimits(t.next.Limits))
+		t.undoing(func() error { t.d.server.SetLimits(serverLimits(t.old.Limits)); return nil })
 		return nil
 	default:
 		return nil
@@ -338,6 +353,21 @@ func (t *transition) changeDiscovery(c *config.Change) error {
 		t.undoing(func() error { undo(); return nil })
 	}
 	return err
+}
+
+func (t *transition) changeLog() error {
+	was, now := &t.old.Log, &t.next.Log
+	if was.Output != now.Output || was.Format != now.Format {
+		settle, undo, err := t.out.replace(*now)
+		if err != nil {
+			return err
+		}
+		t.settle = append(t.settle, settle)
+		t.undoing(func() error { undo(); return nil })
+	}
+	t.levels.set(now.Level, now.Levels)
+	t.undoing(func() error { t.levels.set(was.Level, was.Levels); return nil })
+	return nil
 }
 
 // resize comes last of what can fail: it is not taken back.

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"maps"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,21 +14,19 @@ import (
 
 // newLogger returns the daemon's logger. The caller closes what is returned
 // with it after the last message.
-func newLogger(c config.Log, stderr io.Writer) (*logger, io.Closer, error) {
-	out, closer := stderr, io.Closer(io.NopCloser(nil))
-	if path, ok := strings.CutPrefix(c.Output, "file:"); ok {
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
-		if err != nil {
-			return nil, nil, fmt.Errorf("log: %w", err)
-		}
-		out, closer = f, f
+func newLogger(c config.Log, stderr io.Writer) (*logger, *outlet, error) {
+	out := &outlet{stderr: stderr, journal: journalSocket}
+	s, err := out.open(c)
+	if err != nil {
+		return nil, nil, err
 	}
-	l := &logger{levels: newLogLevels(c.Level, c.Levels)}
-	l.Logger = hclog.New(&hclog.LoggerOptions{
-		Name: "iserd", Level: hclog.Trace, Output: out, JSONFormat: c.Format == "json",
-	})
+	out.now.Store(s)
+	// The logger itself writes nothing: all messages go by way of the sink.
+	root := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "iserd", Level: hclog.Off, Output: io.Discard})
+	root.RegisterSink(out)
+	l := &logger{Logger: root, levels: newLogLevels(c.Level, c.Levels)}
 	l.level = l.levels.of("")
-	return l, closer, nil
+	return l, out, nil
 }
 
 // logLevels are the levels of the parts of the daemon, which can be changed

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/iserd/iserd/api"
 	"github.com/iserd/iserd/config"
@@ -34,17 +35,41 @@ func samples(t *testing.T, cl *api.Client) map[string]float64 {
 				t.Fatal(err)
 			}
 			out[s.Text()[:i]] = v
+			if strings.HasPrefix(s.Text(), `iserd_lun_ops_total{target="`+aluaTarget+`"`) {
+				out[totalOps] += v
+			}
 		}
 	}
 	return out
 }
+
+// settled is a scrape in which every SCSI command has its answer and that differs
+// from not: what a connection has counted shows at the end of its turn, a moment
+// after its initiator has the answer.
+func settled(t *testing.T, cl *api.Client, not map[string]float64) map[string]float64 {
+	t.Helper()
+	const commands = `iserd_pdu_total{opcode="SCSI Command",dir="in"}`
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		first, second := samples(t, cl), samples(t, cl)
+		if first[commands] == second[commands] && second[commands] != not[commands] &&
+			(not == nil || second[commands]-not[commands] == second[totalOps]-not[totalOps]) {
+			return second
+		}
+		if time.Now().After(end) {
+			return second
+		}
+	}
+}
+
+// totalOps is made by samples: all that the first target's LUN has answered.
+const totalOps = "all commands of the LUN"
 
 // TestMetricsCountExactly: after a known load a scrape has grown by just that.
 func TestMetricsCountExactly(t *testing.T) {
 	r := newRig(t, reloadA)
 	cl := r.open(config.Console{}, nil)
 	s := r.connect(aluaTarget)
-	before := samples(t, cl)
+	before := settled(t, cl, nil)
 
 	const reads, writes = 9, 5
 	block := make([]byte, 4096)
@@ -75,7 +100,7 @@ func TestMetricsCountExactly(t *testing.T) {
 	scsiExec(t, s, []byte{0x5F, 0, 0, 0, 0, 0, 0, 0, 24, 0}, list, 0)
 	scsiExec(t, s, []byte{0x5E, 0, 0, 0, 0, 0, 0, 0, 64, 0}, nil, 64)
 
-	after := samples(t, cl)
+	after := settled(t, cl, before)
 	lun := `{target="` + aluaTarget + `",lun="0"`
 	const commands = reads + writes + 7
 	for name, want := range map[string]float64{

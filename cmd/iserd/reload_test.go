@@ -41,7 +41,7 @@ func newRig(t *testing.T, text string) *rig {
 		t.Fatal(diags.Error())
 	}
 	host.seal()
-	log, closer, err := newLogger(config.Log{Level: c.Log.Level, Levels: c.Log.Levels}, io.Discard)
+	log, out, err := newLogger(c.Log, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,12 +49,12 @@ func newRig(t *testing.T, text string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.ctl = &control{d: d, log: log, levels: log.levels, load: load, host: host, running: c}
+	r.ctl = &control{d: d, log: log, levels: log.levels, out: out, load: load, host: host, running: c}
 	t.Cleanup(func() {
 		if err := d.shutdown(time.Second, hclog.NewNullLogger()); err != nil {
 			t.Error(err)
 		}
-		closer.Close()
+		out.Close()
 	})
 	return r
 }

@@ -110,11 +110,11 @@ func (f *serveFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if c == nil {
 		return &exitError{exitConfig, errors.New("the configuration is invalid; nothing was started")}
 	}
-	log, logFile, err := newLogger(c.Log, stderr)
+	log, out, err := newLogger(c.Log, stderr)
 	if err != nil {
 		return err
 	}
-	defer logFile.Close()
+	defer out.Close()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
@@ -123,7 +123,7 @@ func (f *serveFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	ctl := &control{d: d, log: log, levels: log.levels, load: load, host: host, running: c}
+	ctl := &control{d: d, log: log, levels: log.levels, out: out, load: load, host: host, running: c}
 	a := newAdmin(ctl)
 	o, err := openConsoles(a, withConsole(c), log)
 	if err != nil {
