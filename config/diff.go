@@ -388,13 +388,7 @@ func (d *differ) settings() {
 		{ChangeLimits, func(c *Config) []argument {
 			return arguments("limits.", reflect.ValueOf(&c.Limits).Elem(), "buffer_memory", "commands_per_session")
 		}},
-		{ChangeConsole, func(c *Config) []argument {
-			out := arguments("console.", reflect.ValueOf(&c.Console).Elem(), "fault_injection")
-			if c.HTTP != nil {
-				out = append(out, arguments("http.", reflect.ValueOf(c.HTTP).Elem())...)
-			}
-			return out
-		}},
+		{ChangeConsole, consoleArguments},
 		{Restart, func(c *Config) []argument {
 			return append(arguments("node.", reflect.ValueOf(&c.Node).Elem()),
 				argument{"limits.buffer_memory", FormatSize(c.Limits.BufferMemory)},
@@ -403,10 +397,44 @@ func (d *differ) settings() {
 		}},
 	}
 	for _, k := range kinds {
-		if details := compare(k.list(d.old), k.list(d.now)); len(details) > 0 {
+		details := compare(k.list(d.old), k.list(d.now))
+		if k.action == ChangeConsole {
+			details = append(details, httpSecret(d.old, d.now)...)
+		}
+		if len(details) > 0 {
 			d.add(Change{Action: k.action, Details: details})
 		}
 	}
+}
+
+func consoleArguments(c *Config) []argument {
+	out := arguments("console.", reflect.ValueOf(&c.Console).Elem(), "fault_injection")
+	if c.HTTP != nil {
+		out = append(out, arguments("http.", reflect.ValueOf(c.HTTP).Elem())...)
+	}
+	return out
+}
+
+// httpSecret tells that a secret of the http block differs, which its text does not.
+func httpSecret(old, now *Config) []Detail {
+	if old.HTTP == nil || now.HTTP == nil {
+		return nil
+	}
+	was, is := reflect.ValueOf(old.HTTP).Elem(), reflect.ValueOf(now.HTTP).Elem()
+	for i := range is.NumField() {
+		a, ok := reflect.TypeAssert[Secret](was.Field(i))
+		b, _ := reflect.TypeAssert[Secret](is.Field(i))
+		if ok && a.Len() > 0 && b.Len() > 0 && !a.Equal(b) {
+			return []Detail{{"http.secret", "(secret)", "(another secret)"}}
+		}
+	}
+	return nil
+}
+
+// ConsoleDiffers reports whether the console or http blocks of two configurations
+// ask for different things.
+func ConsoleDiffers(a, b *Config) bool {
+	return len(compare(consoleArguments(a), consoleArguments(b)))+len(httpSecret(a, b)) > 0
 }
 
 // Fingerprint is equal for two blocks that open the same store in the same way.

@@ -24,6 +24,7 @@ import (
 // consoles are the listeners of the API.
 type consoles struct {
 	servers []*http.Server
+	at      []net.Listener
 	ended   []chan struct{}
 }
 
@@ -86,7 +87,7 @@ func site(page, rest http.Handler, names []string) http.Handler {
 func (o *consoles) serve(l net.Listener, h http.Handler) {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 	ended := make(chan struct{})
-	o.servers, o.ended = append(o.servers, s), append(o.ended, ended)
+	o.servers, o.at, o.ended = append(o.servers, s), append(o.at, l), append(o.ended, ended)
 	go func() {
 		defer close(ended)
 		_ = s.Serve(l) // ends by close

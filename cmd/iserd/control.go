@@ -22,7 +22,9 @@ type control struct {
 	log    hclog.Logger
 	levels *logLevels
 	out    *outlet
-	load   func(extra []config.Option) (*config.Config, config.Diagnostics)
+
+	listeners *listeners // of the API
+	load      func(extra []config.Option) (*config.Config, config.Diagnostics)
 
 	mu      sync.Mutex
 	host    *snapshot                 // what the files were when they were read last
@@ -208,6 +210,12 @@ func (t *transition) step(c *config.Change) error {
 		return t.resize(c)
 	case config.ChangeLog:
 		return t.changeLog()
+	case config.ChangeConsole:
+		if err := t.listeners.change(withConsole(t.old), withConsole(t.next)); err != nil {
+			return err
+		}
+		t.undoing(func() error { return t.listeners.change(withConsole(t.next), withConsole(t.old)) })
+		return nil
 	case config.ChangeLimits:
 		t.d.server.SetLimits(serverLimits(t.next.Limits))
 		t.undoing(func() error { t.d.server.SetLimits(serverLimits(t.old.Limits)); return nil })

@@ -50,7 +50,11 @@ func newRig(t *testing.T, text string) *rig {
 		t.Fatal(err)
 	}
 	r.ctl = &control{d: d, log: log, levels: log.levels, out: out, load: load, host: host, running: c}
+	if r.ctl.listeners, err = openListeners(newAdmin(r.ctl), withConsole(c), log); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
+		r.ctl.listeners.close()
 		if err := d.shutdown(time.Second, hclog.NewNullLogger()); err != nil {
 			t.Error(err)
 		}

@@ -125,7 +125,7 @@ func (f *serveFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	ctl := &control{d: d, log: log, levels: log.levels, out: out, load: load, host: host, running: c}
 	a := newAdmin(ctl)
-	o, err := openConsoles(a, withConsole(c), log)
+	ctl.listeners, err = openListeners(a, withConsole(c), log)
 	if err != nil {
 		return errors.Join(err, d.shutdown(time.Second, log))
 	}
@@ -133,7 +133,7 @@ func (f *serveFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 		demoHelp(stdout, d.addrs[0], f.page)
 	}
 	err = ctl.wait(ctx, signals, a)
-	o.close()
+	ctl.listeners.close()
 	return err
 }
 
