@@ -232,7 +232,7 @@ func TestDiffSecret(t *testing.T) {
 		t.Errorf("the same secret differs: %v", got)
 	}
 	got := config.Diff(page(one), page(two))
-	if len(got) != 1 || got[0].Action != config.Restart || len(got[0].Details) != 1 {
+	if len(got) != 1 || got[0].Action != config.ChangeConsole || len(got[0].Details) != 1 {
 		t.Fatalf("%+v", got)
 	}
 	if text := got[0].String(); !strings.Contains(text, "http.secret") || strings.Contains(text, one) || strings.Contains(text, two) {
