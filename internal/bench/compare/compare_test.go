@@ -14,8 +14,8 @@ func report(iops, cpu float64) *bench.Report {
 
 func TestMakeRow(t *testing.T) {
 	got := pairs{
-		tgt:   []*bench.Report{report(100, 30), report(50, 40), report(100, 30)},
-		iserd: []*bench.Report{report(1000, 2), report(600, 3), report(900, 6)},
+		{report(100, 30), report(50, 40), report(100, 30)},
+		{report(1000, 2), report(600, 3), report(900, 6)},
 	}
 	tests := []struct {
 		name  string
@@ -35,6 +35,7 @@ func TestMakeRow(t *testing.T) {
 			if x.Ratio != tt.ratio || x.Pass != tt.pass {
 				t.Errorf("ratio %v, pass %v; want %v, %v", x.Ratio, x.Pass, tt.ratio, tt.pass)
 			}
+			x.Peers = [2]string{"tgt", "iserd"}
 			var out bytes.Buffer
 			if err := (&result{Rows: []row{x}}).table(&out); err != nil {
 				t.Fatal(err)

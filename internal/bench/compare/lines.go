@@ -11,7 +11,7 @@ import (
 	"github.com/iserd/iserd/internal/bench"
 )
 
-// bar is what a ratio iserd / tgt has to reach.
+// bar is what a ratio of two peers, the second to the first, has to reach.
 type bar struct {
 	name   string
 	limit  float64
@@ -27,6 +27,15 @@ type line struct {
 	depth    int
 	sessions int
 	bars     []bar
+	iser     bool // iserd over iSER against iserd over TCP, else iserd against tgt
+}
+
+// peers are the two that a line compares, the one that is measured last.
+func (l *line) peers(p *peerSet) [2]*peer {
+	if l.iser {
+		return [2]*peer{p.iserd, p.iser}
+	}
+	return [2]*peer{p.tgt, p.iserd}
 }
 
 func iops(r *bench.Report) float64    { return r.Total.IOPS }
@@ -41,21 +50,28 @@ func lines() []line {
 	iopsBar := func(limit float64) bar { return bar{"IOPS", limit, false, iops} }
 	cpuBar := bar{"server CPU µs/IO", 0.1, true, cpu}
 	rate := func(limit float64) bar { return bar{"MiB/s", limit, false, mibps} }
+	// Software iWARP is to be within a quarter of TCP.
+	quarter := []bar{iopsBar(0.75), {"server CPU µs/IO", 1.25, true, cpu}}
 	return []line{
-		{"4 KiB random read, qd 32", bench.RandRead, 4096, 32, 1, []bar{iopsBar(10), cpuBar}},
-		{"4 KiB random write, qd 32", bench.RandWrite, 4096, 32, 1, []bar{iopsBar(10), cpuBar}},
-		{"4 KiB random read, qd 1", bench.RandRead, 4096, 1, 1, []bar{{"median latency µs", 0.5, true, median1}}},
-		{"128 KiB sequential read, qd 16", bench.SeqRead, 128 << 10, 16, 1, []bar{rate(1.6)}},
-		{"256 KiB sequential read, qd 16", bench.SeqRead, 256 << 10, 16, 1, []bar{rate(1.6)}},
-		{"128 KiB sequential write, qd 16", bench.SeqWrite, 128 << 10, 16, 1, []bar{rate(2)}},
-		{"256 KiB sequential write, qd 16", bench.SeqWrite, 256 << 10, 16, 1, []bar{rate(2)}},
+		{"4 KiB random read, qd 32", bench.RandRead, 4096, 32, 1, []bar{iopsBar(10), cpuBar}, false},
+		{"4 KiB random write, qd 32", bench.RandWrite, 4096, 32, 1, []bar{iopsBar(10), cpuBar}, false},
+		{"4 KiB random read, qd 1", bench.RandRead, 4096, 1, 1, []bar{{"median latency µs", 0.5, true, median1}}, false},
+		{"128 KiB sequential read, qd 16", bench.SeqRead, 128 << 10, 16, 1, []bar{rate(1.6)}, false},
+		{"256 KiB sequential read, qd 16", bench.SeqRead, 256 << 10, 16, 1, []bar{rate(1.6)}, false},
+		{"128 KiB sequential write, qd 16", bench.SeqWrite, 128 << 10, 16, 1, []bar{rate(2)}, false},
+		{"256 KiB sequential write, qd 16", bench.SeqWrite, 256 << 10, 16, 1, []bar{rate(2)}, false},
 		{"64 sessions, 4 KiB random read, qd 4 each", bench.RandRead, 4096, 4, 64, []bar{
 			iopsBar(5), {"fairness slowest/fastest", 0.8, false, fairness},
-		}},
+		}, false},
+		{"iSER, 4 KiB random read, qd 32", bench.RandRead, 4096, 32, 1, quarter, true},
+		{"iSER, 4 KiB random write, qd 32", bench.RandWrite, 4096, 32, 1, quarter, true},
+		{"iSER, 64 KiB sequential read, qd 16", bench.SeqRead, 64 << 10, 16, 1, quarter, true},
+		{"iSER, 128 KiB sequential read, qd 16", bench.SeqRead, 128 << 10, 16, 1, quarter, true},
+		{"iSER, 128 KiB sequential write, qd 16", bench.SeqWrite, 128 << 10, 16, 1, quarter, true},
 	}
 }
 
-// absolute tells bars that look at iserd alone.
+// absolute tells bars that look at what is measured alone.
 func (b *bar) absolute() bool { return strings.HasPrefix(b.name, "fairness") }
 
 func (b *bar) met(v float64) bool {
@@ -72,26 +88,25 @@ type result struct {
 	Pass  bool             `json:"pass"`
 }
 
-// row is one bar of one line; Tgt and Iserd are medians by themselves, Ratio is
-// the median of the rounds' ratios.
+// row is one bar of one line, for two peers; Values are medians by themselves,
+// Ratio is the median of the rounds' ratios.
 type row struct {
-	Line   string    `json:"line"`
-	Figure string    `json:"figure"`
-	Tgt    float64   `json:"tgt"`
-	Iserd  float64   `json:"iserd"`
-	Ratio  float64   `json:"ratio"`
-	Rounds []float64 `json:"ratios"`
-	Bar    string    `json:"bar"`
-	Pass   bool      `json:"pass"`
+	Line   string     `json:"line"`
+	Figure string     `json:"figure"`
+	Peers  [2]string  `json:"peers"`
+	Values [2]float64 `json:"values"`
+	Ratio  float64    `json:"ratio"`
+	Rounds []float64  `json:"ratios"`
+	Bar    string     `json:"bar"`
+	Pass   bool       `json:"pass"`
 	// CPU of the generator in per cent: near 100 it is what limits the figure.
-	GeneratorTgt   float64 `json:"generator_cpu_percent_tgt"`
-	GeneratorIserd float64 `json:"generator_cpu_percent_iserd"`
+	Generator [2]float64 `json:"generator_cpu_percent"`
 }
 
-// pairs are the reports of one line, one per round.
-type pairs struct{ tgt, iserd []*bench.Report }
+// pairs are the reports of one line, for the two peers, one per round.
+type pairs [2][]*bench.Report
 
-func (s *settings) measure(ctx context.Context, p *peerPair) (*result, error) {
+func (s *settings) measure(ctx context.Context, p *peerSet) (*result, error) {
 	r := &result{Pass: true, Fresh: map[string]fresh{"tgt": p.tgt.fresh, "iserd": p.iserd.fresh}}
 	for _, x := range []*peer{p.tgt, p.iserd} { // random reads shall find pages
 		o := s.options(x, &line{mode: bench.SeqWrite, block: 256 << 10, depth: 8, sessions: 1})
@@ -113,14 +128,19 @@ func (s *settings) measure(ctx context.Context, p *peerPair) (*result, error) {
 	got := make([]pairs, len(todo))
 	for round := range s.rounds {
 		for i := range todo {
-			if err := s.round(ctx, p, &todo[i], &got[i], round); err != nil {
+			if err := s.round(ctx, todo[i].peers(p), &todo[i], &got[i], round); err != nil {
 				return nil, err
 			}
 		}
 	}
 	for i := range todo {
 		for _, b := range todo[i].bars {
+			x := todo[i].peers(p)
 			row := makeRow(&todo[i], &b, &got[i])
+			row.Peers = [2]string{x[0].name, x[1].name}
+			if todo[i].iser {
+				row.Peers = [2]string{"TCP", "iSER"}
+			}
 			r.Pass = r.Pass && row.Pass
 			r.Rows = append(r.Rows, row)
 		}
@@ -128,25 +148,20 @@ func (s *settings) measure(ctx context.Context, p *peerPair) (*result, error) {
 	return r, nil
 }
 
-// round measures a line on both peers; who is first changes from round to
-// round.
-func (s *settings) round(ctx context.Context, p *peerPair, l *line, got *pairs, round int) error {
-	order := []*peer{p.tgt, p.iserd}
+// round measures a line on two peers; who is first changes from round to round.
+func (s *settings) round(ctx context.Context, p [2]*peer, l *line, got *pairs, round int) error {
+	order := []int{0, 1}
 	if round%2 == 1 {
 		slices.Reverse(order)
 	}
-	for _, x := range order {
-		r, err := bench.Run(ctx, s.options(x, l))
+	for _, n := range order {
+		r, err := bench.Run(ctx, s.options(p[n], l))
 		if err != nil {
-			return fmt.Errorf("%s: %s: %w", x.name, l.name, err)
+			return fmt.Errorf("%s: %s: %w", p[n].name, l.name, err)
 		}
-		if x == p.tgt {
-			got.tgt = append(got.tgt, r)
-		} else {
-			got.iserd = append(got.iserd, r)
-		}
+		got[n] = append(got[n], r)
 		_, _ = fmt.Fprintf(s.log, "round %d  %-42s %-5s  %9.0f IOPS  %7.1f MiB/s  p50 %7.1f µs  server %6.2f µs/IO  generator %3.0f %%\n",
-			round+1, l.name, x.name, r.Total.IOPS, r.Total.MiBps, r.Total.Latency.P50, r.Server.PerIO, r.Generator.Percent)
+			round+1, l.name, p[n].name, r.Total.IOPS, r.Total.MiBps, r.Total.Latency.P50, r.Server.PerIO, r.Generator.Percent)
 	}
 	return nil
 }
@@ -168,19 +183,22 @@ func makeRow(l *line, b *bar, got *pairs) row {
 		sign = "≤"
 	}
 	row := row{Line: l.name, Figure: b.name, Bar: fmt.Sprintf("%s %g", sign, b.limit)}
-	var t, i, gt, gi []float64
-	for n := range got.tgt {
-		a, c := b.figure(got.tgt[n]), b.figure(got.iserd[n])
-		t, i = append(t, a), append(i, c)
-		gt, gi = append(gt, got.tgt[n].Generator.Percent), append(gi, got.iserd[n].Generator.Percent)
+	var values, generator [2][]float64
+	for n := range got[0] {
+		for k := range got {
+			values[k] = append(values[k], b.figure(got[k][n]))
+			generator[k] = append(generator[k], got[k][n].Generator.Percent)
+		}
 		if b.absolute() {
-			row.Rounds = append(row.Rounds, c)
+			row.Rounds = append(row.Rounds, values[1][n])
 		} else {
-			row.Rounds = append(row.Rounds, c/a)
+			row.Rounds = append(row.Rounds, values[1][n]/values[0][n])
 		}
 	}
-	row.Tgt, row.Iserd, row.Ratio = median(t), median(i), median(row.Rounds)
-	row.GeneratorTgt, row.GeneratorIserd = median(gt), median(gi)
+	for k := range got {
+		row.Values[k], row.Generator[k] = median(values[k]), median(generator[k])
+	}
+	row.Ratio = median(row.Rounds)
 	row.Pass = b.met(row.Ratio)
 	return row
 }

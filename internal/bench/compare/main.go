@@ -9,6 +9,9 @@
 // Server CPU time per I/O (utime + stime of /proc/PID/stat) is the steadiest
 // figure.
 //
+// A second table has iserd over iSER, by iWARP in software, against iserd over
+// TCP: the same process, the same port, the same LUN.
+//
 // Nice levels have no effect across login sessions: with autogroup scheduling
 // the kernel shares the CPU between sessions first. What counts is the
 // session's own group, which --autogroup sets in /proc/self/autogroup for this

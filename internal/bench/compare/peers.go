@@ -21,7 +21,7 @@ import (
 // demoTarget is what "iserd serve --demo" serves as LUN 0: 1 GiB of memory.
 const demoTarget = "iqn.2026-11.io.github.iserd:demo"
 
-// peer is one of the two servers.
+// peer is one of the two servers, or one of its transports.
 type peer struct {
 	name string
 	url  initiator.URL
@@ -37,12 +37,14 @@ type fresh struct {
 	IdlePercent float64 `json:"idle_cpu_percent"` // of one CPU
 }
 
-type peerPair struct {
-	tgt, iserd *peer
-	dir        string
+// peerSet are those that lines compare. iserd is over TCP; iser is the same process
+// over iSER, by iWARP in software, at the same address.
+type peerSet struct {
+	tgt, iserd, iser *peer
+	dir              string
 }
 
-func (p *peerPair) close() {
+func (p *peerSet) close() {
 	for _, x := range []*peer{p.tgt, p.iserd} {
 		if x != nil {
 			x.stop()
@@ -52,16 +54,19 @@ func (p *peerPair) close() {
 }
 
 // start runs both servers and looks at them while they are fresh.
-func (s *settings) start(ctx context.Context) (*peerPair, error) {
+func (s *settings) start(ctx context.Context) (*peerSet, error) {
 	dir, err := os.MkdirTemp("/dev/shm", "iserd-compare-")
 	if err != nil {
 		return nil, err
 	}
-	p := &peerPair{dir: dir}
+	p := &peerSet{dir: dir}
 	if p.tgt, err = s.startTgt(ctx, filepath.Join(dir, "disk")); err == nil {
 		p.iserd, err = s.startIserd(ctx, dir)
 	}
 	if err == nil {
+		over := *p.iserd
+		over.name, over.url.ISER = "iser", true
+		p.iser = &over
 		err = s.observe(ctx, p)
 	}
 	if err != nil {
@@ -128,7 +133,7 @@ func (s *settings) startIserd(ctx context.Context, dir string) (*peer, error) {
 }
 
 // observe measures memory and idle CPU time of the fresh servers.
-func (s *settings) observe(ctx context.Context, p *peerPair) error {
+func (s *settings) observe(ctx context.Context, p *peerSet) error {
 	const idle = 3 * time.Second
 	select {
 	case <-time.After(time.Second): // start-up work
