@@ -198,9 +198,6 @@ func (c *Conn) control(h *pdu.BHS, data []byte, t *iscsi.Task, inv uint32) int {
 		data = cutSense(h, data)
 	}
 	c.engine.Count(h.Opcode())
-	if tap := c.engine.Tap(); tap != nil {
-		tap.PDU(h, nil, data, iscsi.TapOut)
-	}
 	n := HeaderLen + pdu.BHSLen + len(data)
 	s := c.takeSlot(n)
 	if s < 0 {
@@ -214,6 +211,9 @@ func (c *Conn) control(h *pdu.BHS, data []byte, t *iscsi.Task, inv uint32) int {
 	(&Header{}).Encode(slot.mem)
 	copy(slot.mem[HeaderLen:], h[:])
 	copy(slot.mem[HeaderLen+pdu.BHSLen:], data)
+	if tap := c.engine.Tap(); tap != nil {
+		tap.PDU((*pdu.BHS)(slot.mem[HeaderLen:]), nil, data, iscsi.TapOut) // h stays on the stack
+	}
 	slot.task = t
 	c.pushSend(s, n, inv)
 	return s

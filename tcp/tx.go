@@ -183,10 +183,11 @@ func (c *Conn) SendControl(h *pdu.BHS, data []byte) {
 		}
 	}
 	c.engine.Count(h.Opcode())
-	if c.engine.Tap() != nil {
-		c.tapOut(h, data)
-	}
 	b := c.tx.space(n)
+	if c.engine.Tap() != nil {
+		sent := *h // so that h stays on its stack
+		c.tapOut(&sent, data)
+	}
 	b = b[c.putHeader(b, h):]
 	if len(data) == 0 {
 		return

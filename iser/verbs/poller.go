@@ -23,18 +23,20 @@ type Poller struct {
 	woken  atomic.Bool
 
 	maxSpin time.Duration
-	spin    time.Duration
+	quick   bool // the last gap between completions was shorter than maxSpin
 	fds     [2]unix.PollFd // of sleep; here so that it is not allocated
 }
 
-// NewPoller returns a Poller that borrows cq. It spins for up to maxSpin when
-// that pays, which needs a CPU that nobody else wants: 0 with less than 4.
+// NewPoller returns a Poller that borrows cq. It spins for up to maxSpin before it
+// sleeps, but only where the last gap between completions was shorter than that: a
+// peer that waits for each answer is served at once, one that is slow, or gone,
+// costs nothing.
 func NewPoller(cq CQ, maxSpin time.Duration) (*Poller, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("verbs: eventfd: %w", err)
 	}
-	return &Poller{cq: cq, wake: fd, maxSpin: maxSpin, spin: maxSpin / 2}, nil
+	return &Poller{cq: cq, wake: fd, maxSpin: maxSpin}, nil
 }
 
 // Wait fills wc and returns how many completions came. It returns 0 when
@@ -48,15 +50,39 @@ func (p *Poller) Wait(wc []WC, timeout time.Duration) (int, error) {
 	if p.woken.Swap(false) || timeout == 0 {
 		return 0, nil
 	}
+	var since time.Time
 	if p.maxSpin > 0 {
-		if n, err := p.spinFor(wc); n > 0 || err != nil {
+		since = time.Now()
+	}
+	if p.quick {
+		if n, err := p.spin(wc, since); n > 0 || err != nil || p.woken.Swap(false) {
 			return n, err
 		}
 	}
+	if n, err = p.await(wc, timeout); n > 0 && p.maxSpin > 0 {
+		p.quick = time.Since(since) < p.maxSpin
+	}
+	return n, err
+}
+
+// spin polls until maxSpin has gone by since the queue was found empty.
+func (p *Poller) spin(wc []WC, since time.Time) (int, error) {
+	for time.Since(since) < p.maxSpin {
+		n, err := p.cq.Poll(wc)
+		if n > 0 || err != nil || p.woken.Load() {
+			return n, err
+		}
+	}
+	p.quick = false
+	return 0, nil
+}
+
+// await arms the queue and sleeps until there is something.
+func (p *Poller) await(wc []WC, timeout time.Duration) (int, error) {
 	if err := p.cq.Arm(); err != nil {
 		return 0, err
 	}
-	n, err = p.cq.Poll(wc)
+	n, err := p.cq.Poll(wc)
 	if n > 0 || err != nil {
 		return n, err
 	}
@@ -64,24 +90,6 @@ func (p *Poller) Wait(wc []WC, timeout time.Duration) (int, error) {
 		return 0, err
 	}
 	return p.cq.Poll(wc)
-}
-
-// spinFor polls for the spin time, which follows success: up when spinning
-// found something, down when it did not.
-func (p *Poller) spinFor(wc []WC) (int, error) {
-	const least = time.Microsecond
-	for start := time.Now(); time.Since(start) < p.spin; {
-		n, err := p.cq.Poll(wc)
-		if n > 0 || err != nil {
-			p.spin = min(max(2*p.spin, least), p.maxSpin)
-			return n, err
-		}
-		if p.woken.Load() {
-			return 0, nil
-		}
-	}
-	p.spin = max(p.spin/2, least)
-	return 0, nil
 }
 
 // sleep waits for the CQ or Wake.

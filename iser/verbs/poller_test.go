@@ -17,6 +17,7 @@ type fakeCQ struct {
 	fd    int
 	ready int
 	polls int
+	later int // how many polls from now on a completion comes; 0: none
 	armed bool
 	err   error
 	count [8]byte
@@ -34,6 +35,11 @@ func newFakeCQ(t *testing.T) *fakeCQ {
 
 func (c *fakeCQ) Poll(wc []verbs.WC) (int, error) {
 	c.polls++
+	if c.later > 0 {
+		if c.later--; c.later == 0 {
+			c.ready++
+		}
+	}
 	n := min(c.ready, len(wc))
 	c.ready -= n
 	return n, c.err
@@ -87,6 +93,29 @@ func TestPollerTimeout(t *testing.T) {
 	}
 	if n, err := p.Wait(wc, time.Millisecond); n != 0 || err != nil || !cq.armed {
 		t.Errorf("Wait: %d, %v, armed %v", n, err, cq.armed)
+	}
+}
+
+// It spins when completions come quickly, and only then.
+func TestPollerSpins(t *testing.T) {
+	cq := newFakeCQ(t)
+	const long = time.Minute // so that what is slow here is quick
+	p := newPoller(t, cq, long)
+	wc := make([]verbs.WC, 3)
+	cq.later = 2 // found when armed
+	if n, err := p.Wait(wc, -1); n != 1 || err != nil || !cq.armed {
+		t.Errorf("the first Wait: %d, %v, armed %v", n, err, cq.armed)
+	}
+	cq.armed, cq.later = false, 5
+	if n, err := p.Wait(wc, -1); n != 1 || err != nil || cq.armed {
+		t.Errorf("after a short gap: %d, %v, armed %v", n, err, cq.armed)
+	}
+	q := newPoller(t, cq, time.Nanosecond) // every gap is long
+	for range 3 {
+		cq.armed, cq.later = false, 2
+		if n, err := q.Wait(wc, -1); n != 1 || err != nil || !cq.armed {
+			t.Errorf("after a long gap: %d, %v, armed %v", n, err, cq.armed)
+		}
 	}
 }
 

@@ -37,7 +37,8 @@ type CQ struct {
 
 	armed    atomic.Bool // a notification is wanted
 	signaled atomic.Bool // evfd is readable
-	polling  atomic.Bool // Poll will look at the ring before it returns
+	polling  atomic.Bool // Poll will look at the ring and at late before it returns
+	late     atomic.Bool // something was added to pending, perhaps behind a Poll's back
 }
 
 // feed is another CQ that must be driven as well, and how many queue pairs
@@ -99,10 +100,22 @@ func (c *CQ) Poll(wc []verbs.WC) (int, error) {
 		n += more
 	}
 	c.polling.Store(false)
-	if c.armed.Load() && c.waiting() {
+	if n > 0 {
+		// The owner is awake and arms again before it sleeps. What it posts
+		// now need not wake it.
+		c.armed.Store(false)
+	} else if c.armed.Load() && (c.waiting() || c.late.Load() && c.behind()) {
 		c.notify()
 	}
 	return n, err
+}
+
+// behind reports whether something waits to be sent that Poll has not seen.
+func (c *CQ) behind() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.late.Store(false)
+	return len(c.pending) > 0
 }
 
 // take moves completions from the ring to wc.
@@ -244,6 +257,7 @@ func (c *CQ) pend(q *QP) {
 		q.pending = true
 		c.pending = append(c.pending, q)
 	}
+	c.late.Store(true) // before polling is looked at: one of the two sees the other
 	if !c.polling.Load() {
 		c.notify()
 	}

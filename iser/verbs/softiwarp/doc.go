@@ -10,7 +10,8 @@
 // receive CQ of its queue pair: CQ.Poll sends what was posted, receives,
 // places and completes, on the goroutine that calls it. PostSend only queues:
 // what a batch of completions causes to be sent leaves with one system call in
-// the next Poll. CQ.Fd is an epoll instance of the sockets.
+// the next Poll, unless it is much: then it leaves at once, for the peer to work
+// on. CQ.Fd is an epoll instance of the sockets.
 //
 // # Memory
 //

@@ -204,8 +204,9 @@ func TestPumps(t *testing.T) {
 		defer func() { _ = p.Close() }()
 		wc := make([]verbs.WC, 16)
 		for {
-			n, err := p.Wait(wc, limit)
-			if err != nil || n == 0 {
+			start := time.Now()
+			n, err := p.Wait(wc, limit) // it may return 0 when something was posted
+			if err != nil || n == 0 && time.Since(start) >= limit {
 				t.Errorf("Wait: %d, %v", n, err)
 				return
 			}
@@ -405,4 +406,45 @@ func TestNoDescriptors(t *testing.T) {
 	must(t, b.conn.Accept(param))
 	<-done
 	must(t, l.Close())
+}
+
+// What another goroutine posts while Poll runs is sent, although nothing comes
+// that would wake the owner.
+func TestPostBehindPoll(t *testing.T) {
+	a, b := openPair(t, Config{})
+	const rounds = 3000
+	p, err := verbs.NewPoller(a.cq, 0)
+	must(t, err)
+	defer func() { _ = p.Close() }()
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		wc := make([]verbs.WC, 4)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := p.Wait(wc, limit); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for i := range rounds {
+		b.recv(1, 0, 64)
+		if n, err := a.qp.PostSend([]verbs.SendWR{{Op: verbs.OpSend, SG: a.sge(64, 64)}}); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		start := time.Now()
+		until(t, func() bool { b.poll(); return len(b.got) > i })
+		if time.Since(start) > limit/2 {
+			t.Fatalf("round %d has waited for the owner's timeout", i)
+		}
+	}
+	close(stop)
+	p.Wake()
+	<-done
 }

@@ -98,12 +98,12 @@ func (q *QP) Num() uint32 { return q.num }
 // Cap implements verbs.QP.
 func (q *QP) Cap() verbs.QPCap { return q.cap }
 
-// PostSend implements verbs.QP. It is sent in the next Poll of the receive CQ.
-// Before the connection is established, and on the passive side before the
-// peer has sent, work requests wait.
+// PostSend implements verbs.QP. It is sent in the next Poll of the receive CQ,
+// or at once when much is queued. Before the connection is established, and on
+// the passive side before the peer has sent, work requests wait.
 func (q *QP) PostSend(wr []verbs.SendWR) (int, error) {
 	q.home.mu.Lock()
-	defer q.home.mu.Unlock()
+	defer q.home.leave()
 	for i := range wr {
 		if err := q.postSend(&wr[i]); err != nil {
 			q.posted()
@@ -111,8 +111,17 @@ func (q *QP) PostSend(wr []verbs.SendWR) (int, error) {
 		}
 	}
 	q.posted()
+	if q.tx.queued >= sendEarly && q.state == qpRTS && q.tx.open && !q.tx.blocked {
+		q.home.current = q
+		q.transmit()
+		q.home.current = nil
+	}
 	return len(wr), nil
 }
+
+// sendEarly is how many bytes of data are queued until they are sent at once: the
+// peer can work on them while the rest of a batch is done here.
+const sendEarly = 32 << 10
 
 // posted has the send queue worked on.
 func (q *QP) posted() {
@@ -160,6 +169,9 @@ func (q *QP) postSend(wr *verbs.SendWR) error {
 	w.id, w.op, w.flags = wr.ID, wr.Op, wr.Flags
 	w.raddr, w.rkey, w.invKey = wr.RAddr, wr.RKey, wr.InvKey
 	w.length = uint32(total)
+	if wr.Op != verbs.OpRead {
+		q.tx.queued += total
+	}
 	if inline {
 		w.takeInline(wr.SG)
 		return nil

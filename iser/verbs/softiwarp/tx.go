@@ -31,6 +31,7 @@ type transmitter struct {
 	used  int
 	msg   unix.Msghdr
 
+	queued int    // bytes of data posted since the last transmit
 	formed uint64 // position in the stream
 	sent   uint64
 
@@ -98,6 +99,7 @@ func (t *transmitter) room() bool {
 // socket. In the error state it sends what is left, and then the end.
 func (q *QP) transmit() {
 	t := &q.tx
+	t.queued = 0
 	for q.fd >= 0 && !t.shut {
 		if t.first < len(t.iov) && !q.send() {
 			return
