@@ -23,7 +23,7 @@ type Poller struct {
 	woken  atomic.Bool
 
 	maxSpin time.Duration
-	quick   bool // the last gap between completions was shorter than maxSpin
+	quick   bool           // the last gap between completions was shorter than maxSpin
 	fds     [2]unix.PollFd // of sleep; here so that it is not allocated
 }
 
