@@ -3,146 +3,14 @@ package iserd_test
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"testing"
 	"time"
 
-	"github.com/iserd/iserd"
-	"github.com/iserd/iserd/initiator"
 	rdma "github.com/iserd/iserd/initiator/iser"
 	"github.com/iserd/iserd/iser"
-	"github.com/iserd/iserd/iser/verbs/softiwarp"
 	"github.com/iserd/iserd/pdu"
 	"github.com/iserd/iserd/pdu/text"
 )
-
-// raw is a connection without an initiator above it.
-type raw struct {
-	t     *testing.T
-	c     *rdma.Conn
-	cmdSN uint32
-	got   [][]byte
-	inv   []bool
-	err   error
-}
-
-func openRaw(t *testing.T, addr netip.AddrPort) *raw {
-	t.Helper()
-	c, err := rdma.Open(t.Context(), softiwarp.New(softiwarp.Config{}), addr, rdma.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &raw{t: t, c: c, cmdSN: 1}
-	t.Cleanup(func() { c.Close() })
-	return r
-}
-
-// poll takes what comes within d.
-func (r *raw) poll(d time.Duration) {
-	if r.err != nil {
-		return
-	}
-	r.err = r.c.Poll(d, true, func(m rdma.Message) error {
-		r.got = append(r.got, append([]byte(nil), m.Data...))
-		r.inv = append(r.inv, m.Invalidated)
-		return nil
-	})
-}
-
-// next returns the next message.
-func (r *raw) next() *iser.Message {
-	r.t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); len(r.got) == 0; r.poll(100 * time.Millisecond) {
-		if r.err != nil || time.Now().After(deadline) {
-			r.t.Fatalf("no message: %v", r.err)
-		}
-	}
-	var m iser.Message
-	if err := m.Decode(r.got[0]); err != nil {
-		r.t.Fatal(err)
-	}
-	r.got = r.got[1:]
-	return &m
-}
-
-// closed waits for the end of the connection.
-func (r *raw) closed(what string) {
-	r.t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); r.err == nil; r.poll(100 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			r.t.Errorf("%s: the connection is still there", what)
-			return
-		}
-	}
-}
-
-// login goes to the full feature phase.
-func (r *raw) login(pairs ...text.Pair) {
-	r.t.Helper()
-	if err := r.c.PostRecvs(64, rdma.Recv); err != nil {
-		r.t.Fatal(err)
-	}
-	var data []byte
-	for _, p := range append([]text.Pair{
-		{Key: "InitiatorName", Value: initiator.DefaultInitiatorName},
-		{Key: "TargetName", Value: testTarget},
-		{Key: "SessionType", Value: "Normal"},
-	}, append(rdma.Keys(), pairs...)...) {
-		data = text.Append(data, p.Key, p.Value)
-	}
-	q := pdu.LoginRequest{
-		Transit: true, CSG: pdu.LoginOperational, NSG: pdu.FullFeaturePhase,
-		ISID: initiator.RandomISID(), InitiatorTaskTag: 1, CmdSN: r.cmdSN, DataLen: len(data),
-	}
-	var h pdu.BHS
-	q.Encode(&h)
-	if err := r.c.SendPDU(&iser.Header{}, &h, nil, data); err != nil {
-		r.t.Fatal(err)
-	}
-	var resp pdu.LoginResponse
-	m := r.next()
-	if err := resp.Decode(m.BHS); err != nil || resp.Status != 0 || resp.NSG != pdu.FullFeaturePhase || !resp.Transit {
-		r.t.Fatalf("login: %v, %+v, %q", err, resp, m.Data)
-	}
-}
-
-// command sends a SCSI command.
-func (r *raw) command(ih iser.Header, c pdu.SCSICommand, cdb []byte, ahs, data []byte) {
-	r.t.Helper()
-	c.CmdSN, c.DataLen = r.cmdSN, len(data)
-	r.cmdSN++
-	copy(c.CDB[:], cdb)
-	if c.InitiatorTaskTag == 0 {
-		c.InitiatorTaskTag = 0x100 + r.cmdSN
-	}
-	var h pdu.BHS
-	c.Encode(&h)
-	if err := r.c.SendPDU(&ih, &h, ahs, data); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-// response waits for a SCSI Response.
-func (r *raw) response() pdu.SCSIResponse {
-	r.t.Helper()
-	m := r.next()
-	var resp pdu.SCSIResponse
-	if err := resp.Decode(m.BHS); err != nil {
-		r.t.Fatalf("%v %v: %v", m.BHS.Opcode(), m.BHS, err)
-	}
-	return resp
-}
-
-// attentions takes the unit attentions of a new session.
-func (r *raw) attentions() {
-	for range 4 {
-		r.command(iser.Header{}, pdu.SCSICommand{Final: true}, make([]byte, 6), nil, nil)
-		if resp := r.response(); resp.Status == 0 {
-			return
-		}
-	}
-	r.t.Fatal("unit does not get ready")
-}
 
 // A message of every length from nothing to more than fits ends the connection or
 // is answered, at every stage, and nothing else happens.
@@ -340,104 +208,6 @@ func TestISERAbuseDataOut(t *testing.T) {
 	}
 }
 
-// What the rest of the errata says: NOP-Out that wants no answer (B33), every
-// length of AHS (B1), large transfers (B12), SNACK, an early end.
-func TestISERErrata(t *testing.T) {
-	srv, _, addr := startISER(t)
-	t.Run("NOP-Out without answer", func(t *testing.T) {
-		r := openRaw(t, addr)
-		r.login()
-		p := pdu.NOPOut{Immediate: true, InitiatorTaskTag: pdu.ReservedTag, TargetTransferTag: pdu.ReservedTag, CmdSN: 1}
-		var h pdu.BHS
-		p.Encode(&h)
-		if err := r.c.SendPDU(&iser.Header{}, &h, nil, nil); err != nil {
-			t.Fatal(err)
-		}
-		r.attentions()
-	})
-	t.Run("NOP-Out echo is cut", func(t *testing.T) {
-		r := openRaw(t, addr)
-		r.login()
-		data := make([]byte, 4096)
-		p := pdu.NOPOut{Immediate: true, InitiatorTaskTag: 9, TargetTransferTag: pdu.ReservedTag, CmdSN: 1, DataLen: len(data)}
-		var h pdu.BHS
-		p.Encode(&h)
-		if err := r.c.SendPDU(&iser.Header{}, &h, nil, data); err != nil {
-			t.Fatal(err)
-		}
-		if m := r.next(); m.BHS.Opcode() != pdu.OpNOPIn || len(m.Data) != 128 {
-			t.Errorf("%v with %d bytes", m.BHS.Opcode(), len(m.Data))
-		}
-	})
-	t.Run("AHS", func(t *testing.T) {
-		r := openRaw(t, addr)
-		r.login()
-		r.attentions()
-		for words := 1; words <= 64; words++ {
-			for _, fill := range []byte{0, 1, 0xff} {
-				ahs := make([]byte, 4*words)
-				for i := range ahs {
-					ahs[i] = fill
-				}
-				r.command(iser.Header{}, pdu.SCSICommand{Final: true}, make([]byte, 6), ahs, nil)
-				r.response()
-			}
-		}
-	})
-	t.Run("SNACK", func(t *testing.T) {
-		r := openRaw(t, addr)
-		r.login()
-		var h pdu.BHS
-		h.SetOpcode(pdu.OpSNACK)
-		h.SetFinal(true)
-		if err := r.c.SendPDU(&iser.Header{}, &h, nil, nil); err != nil {
-			t.Fatal(err)
-		}
-		if m := r.next(); m.BHS.Opcode() != pdu.OpReject || len(m.Data) != pdu.BHSLen {
-			t.Errorf("%v with %d bytes", m.BHS.Opcode(), len(m.Data))
-		}
-	})
-	t.Run("WSV without a read", func(t *testing.T) { // as libiscsi: all data is immediate
-		r := openRaw(t, addr)
-		r.login(text.Pair{Key: "ImmediateData", Value: "Yes"})
-		r.attentions()
-		b, stag, err := r.c.Alloc(4096)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.command(iser.Header{WSV: true, WriteSTag: stag ^ 0x7700, WriteBase: addrOf(b.B) + 4096},
-			pdu.SCSICommand{Final: true, Write: true, ExpectedDataTransferLength: 4096}, cdb10(write10, 0, 8), nil, make([]byte, 4096))
-		if resp := r.response(); resp.Status != 0 || r.inv[len(r.inv)-1] {
-			t.Errorf("%+v, invalidated %v", resp, r.inv[len(r.inv)-1])
-		}
-	})
-	t.Run("too long a transfer", func(t *testing.T) {
-		r := openRaw(t, addr)
-		r.login()
-		r.attentions()
-		b, stag, err := r.c.Alloc(4096)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.command(iser.Header{RSV: true, ReadSTag: stag, ReadBase: addrOf(b.B)},
-			pdu.SCSICommand{Final: true, Read: true, ExpectedDataTransferLength: 40000 * 512}, cdb10(read10, 0, 40000), nil, nil)
-		if resp := r.response(); resp.Status != 2 {
-			t.Errorf("%+v, want CHECK CONDITION", resp)
-		}
-		r.attentionsDone()
-	})
-	quiet(t, srv)
-}
-
-// attentionsDone shows that the session lives.
-func (r *raw) attentionsDone() {
-	r.t.Helper()
-	r.command(iser.Header{}, pdu.SCSICommand{Final: true}, make([]byte, 6), nil, nil)
-	if resp := r.response(); resp.Status != 0 {
-		r.t.Errorf("TEST UNIT READY: %+v", resp)
-	}
-}
-
 // Connections cut at each stage leave nothing behind.
 func TestISERTeardown(t *testing.T) {
 	srv, _, addr := startISER(t)
@@ -469,7 +239,6 @@ func TestISERTeardown(t *testing.T) {
 		}
 	}
 	quiet(t, srv)
-	_ = iserd.ReadOnly
 }
 
 // Nothing of a write lands after ABORT TASK was answered, although its RDMA Reads
@@ -536,17 +305,6 @@ func TestISERAbort(t *testing.T) {
 	}
 	t.Logf("%d of 30 writes were aborted", aborted)
 	quiet(t, srv)
-}
-
-// readByte reads the first block into mem and returns its first byte.
-func (r *raw) readByte(mem []byte, stag uint32) byte {
-	r.t.Helper()
-	r.command(iser.Header{RSV: true, ReadSTag: stag, ReadBase: addrOf(mem)},
-		pdu.SCSICommand{Final: true, Read: true, ExpectedDataTransferLength: 512}, cdb10(read10, 0, 1), nil, nil)
-	if resp := r.response(); resp.Status != 0 {
-		r.t.Fatalf("%+v", resp)
-	}
-	return mem[0]
 }
 
 // Hello is answered when it was negotiated, and demanded then.

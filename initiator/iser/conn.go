@@ -333,7 +333,7 @@ func (c *Conn) Poll(timeout time.Duration, keep bool, take func(Message) error) 
 			if err := take(m); err != nil {
 				return err
 			}
-			if keep && c.recvLen[j] < LoginRecv {
+			if keep && c.recvLen[j] != LoginRecv {
 				if err := c.repost(j); err != nil {
 					return err
 				}

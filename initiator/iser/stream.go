@@ -93,6 +93,8 @@ type stream struct {
 	out    []byte
 	last   pdu.BHS // the last PDU of the target, for its numbers
 	window bool
+
+	discovery bool
 }
 
 // task is a SCSI command.
@@ -206,9 +208,10 @@ func (s *stream) toTarget(p *initiator.PDU) error {
 
 // login sends a Login Request.
 func (s *stream) login(p *initiator.PDU) error {
+	s.discovery = s.discovery || strings.Contains(string(p.Data), "SessionType=Discovery") // told in the first request
 	n, size := 160, Recv
-	if strings.Contains(string(p.Data), "SessionType=Discovery") {
-		n, size = 2, LoginRecv-1 // posted again, unlike those of the login
+	if s.discovery {
+		n, size = 2, LoginRecv+1 // posted again, unlike those of the login
 	}
 	return s.c.sendLogin(p, n, size)
 }
