@@ -1,6 +1,7 @@
 package iserd_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"testing"
@@ -205,6 +206,65 @@ func TestISERAbuseDataOut(t *testing.T) {
 		if v != byte(i>>9) {
 			t.Fatalf("byte %d is %#x", i, v)
 		}
+	}
+}
+
+// Data that came unasked, in more or other ways than was negotiated (RFC 7143 §13.10,
+// §13.11, §13.14): no GOOD, and what was on the disk stays.
+func TestISERUnsolicited(t *testing.T) {
+	_, _, addr := startISER(t)
+	const n, tag = 8192, 0x6161
+	no, yes := text.Pair{Key: "ImmediateData", Value: "No"}, text.Pair{Key: "ImmediateData", Value: "Yes"}
+	burst := text.Pair{Key: "FirstBurstLength", Value: "4096"}
+	for name, tt := range map[string]struct {
+		pairs     []text.Pair
+		immediate int
+		cmd       pdu.SCSICommand
+		out       int
+	}{
+		"although ImmediateData=No":           {[]text.Pair{no}, 4096, pdu.SCSICommand{Final: true, Write: true, ExpectedDataTransferLength: n}, 0},
+		"over FirstBurstLength":               {[]text.Pair{yes, burst}, n, pdu.SCSICommand{Final: true, Write: true, ExpectedDataTransferLength: n}, 0},
+		"over the expected length":            {[]text.Pair{yes}, n, pdu.SCSICommand{Final: true, Write: true, ExpectedDataTransferLength: 4096}, 0},
+		"unsolicited although InitialR2T=Yes": {[]text.Pair{no}, 0, pdu.SCSICommand{Write: true, ExpectedDataTransferLength: n}, n},
+		"with neither R nor W":                {[]text.Pair{yes}, 512, pdu.SCSICommand{Final: true}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := openRaw(t, addr)
+			r.login(tt.pairs...)
+			r.attentions()
+			data, stag := r.mem(n, 0x55)
+			old, oldTag := r.mem(n, 1)
+			r.write(old, oldTag, 0)
+			r.good()
+			cdb := make([]byte, 6)
+			if tt.cmd.Write {
+				cdb = cdb10(write10, 0, n/512)
+			}
+			ih := iser.Header{}
+			if tt.cmd.Write {
+				ih = iser.Header{WSV: true, WriteSTag: stag, WriteBase: addrOf(data)}
+			}
+			tt.cmd.InitiatorTaskTag = tag
+			r.command(ih, tt.cmd, cdb, nil, data[:tt.immediate])
+			if tt.out > 0 {
+				r.send(&pdu.DataOut{Final: true, InitiatorTaskTag: tag, TargetTransferTag: pdu.ReservedTag, DataLen: tt.out}, data[:tt.out])
+			}
+			for _, m := range r.outcome() {
+				if m.BHS.Opcode() == pdu.OpSCSIResponse && m.BHS[3] == 0 && tt.cmd.Write {
+					t.Error("GOOD")
+				}
+			}
+			r.c.Close()
+			r = openRaw(t, addr)
+			r.login()
+			r.attentions()
+			back, backTag := r.mem(n, 7)
+			r.read(back, backTag, 0)
+			r.good()
+			if !bytes.Equal(back, old) {
+				t.Error("the disk has changed")
+			}
+		})
 	}
 }
 

@@ -277,12 +277,12 @@ func negAddrChange(t *testing.T) {
 	for range 3 {
 		prov.inject(verbs.EventAddrChange, true)
 		roundTrip(t, s, 0, 64)
-		again(t, addr)
+		loginAgain(t, addr)
 	}
 }
 
-// again logs in, as soon as that works.
-func again(t *testing.T, addr netip.AddrPort) {
+// loginAgain logs in, as soon as that works.
+func loginAgain(t *testing.T, addr netip.AddrPort) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		s, err := rdmaLogin(t, addr)
@@ -537,8 +537,12 @@ func negTransit(t *testing.T) {
 func negKeys(t *testing.T) {
 	_, _, addr := startISER(t)
 	offers := []text.Pair{
-		{Key: "HeaderDigest", Value: "None"}, {Key: "MaxBurstLength", Value: "16776192"}, {Key: "FirstBurstLength", Value: "262144"},
-		{Key: "DefaultTime2Wait", Value: "2"}, {Key: "DefaultTime2Retain", Value: "0"}, {Key: "X-com.example.unknown", Value: "1"},
+		{Key: "HeaderDigest", Value: "None"},
+		{Key: "MaxBurstLength", Value: "16776192"},
+		{Key: "FirstBurstLength", Value: "262144"},
+		{Key: "DefaultTime2Wait", Value: "2"},
+		{Key: "DefaultTime2Retain", Value: "0"},
+		{Key: "X-com.example.unknown", Value: "1"},
 	}
 	for _, offer := range [][]text.Pair{nil, offers} {
 		r := openRaw(t, addr)
@@ -562,11 +566,18 @@ func negStates(t *testing.T) {
 	prov := newFrail(t)
 	srv, addr := serveISER(t, prov, iserd.Limits{LoginTimeout: 2 * time.Second})
 	states := map[string]func() *raw{
-		"connected":    func() *raw { return openRaw(t, addr) },
-		"logged in":    func() *raw { r := openRaw(t, addr); r.login(); return r },
-		"during reads": func() *raw { r := openRaw(t, addr); r.login(); r.attentions(); m, s := r.mem(4<<20, 0); r.write(m, s, 0); return r },
-		"half-open":    func() *raw { halfOpen(t, addr); return nil },
-		"after close":  func() *raw { r := openRaw(t, addr); r.login(); r.c.Close(); return nil },
+		"connected": func() *raw { return openRaw(t, addr) },
+		"logged in": func() *raw { r := openRaw(t, addr); r.login(); return r },
+		"during reads": func() *raw {
+			r := openRaw(t, addr)
+			r.login()
+			r.attentions()
+			m, s := r.mem(4<<20, 0)
+			r.write(m, s, 0)
+			return r
+		},
+		"half-open":   func() *raw { halfOpen(t, addr); return nil },
+		"after close": func() *raw { r := openRaw(t, addr); r.login(); r.c.Close(); return nil },
 	}
 	for _, kind := range []verbs.EventKind{
 		verbs.EventDeviceRemoval, verbs.EventDisconnected, verbs.EventConnectError, verbs.EventUnreachable, verbs.EventRejected,
@@ -586,7 +597,7 @@ func negStates(t *testing.T) {
 					}
 					r.c.Close()
 				}
-				again(t, addr)
+				loginAgain(t, addr)
 				quiet(t, srv)
 			})
 		}
@@ -599,7 +610,7 @@ func negStates(t *testing.T) {
 				t.Error("connected")
 			}
 			prov.fails("", 0)
-			again(t, addr)
+			loginAgain(t, addr)
 			quiet(t, srv)
 		})
 	}

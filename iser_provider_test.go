@@ -25,6 +25,8 @@ type frail struct {
 	dev     *frailDevice
 	conns   []verbs.Conn      // asked for by initiators
 	params  []verbs.ConnParam // of Accept
+	qpn     uint32            // of the last queue pair
+	cq      verbs.CQ          // of it
 	fail    string            // the call that fails: NewQP, Accept, PostSend, PostRecv
 	failing int               // how often it succeeds before
 }
@@ -185,6 +187,9 @@ func (c *frailConn) NewQP(cfg verbs.QPConfig) (verbs.QP, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.f.mu.Lock()
+	c.f.qpn, c.f.cq = qp.Num(), cfg.RecvCQ
+	c.f.mu.Unlock()
 	return &frailQP{QP: qp, f: c.f}, nil
 }
 

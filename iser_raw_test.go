@@ -133,6 +133,30 @@ func (r *raw) ping(tag uint32, data []byte) *iser.Message {
 	return r.next()
 }
 
+// outcome sends a NOP-Out and returns what comes before its answer, or before the
+// end of the connection.
+func (r *raw) outcome() []*iser.Message {
+	r.t.Helper()
+	const tag = 0x7e577e57
+	r.send(&pdu.NOPOut{Immediate: true, InitiatorTaskTag: tag, TargetTransferTag: pdu.ReservedTag, CmdSN: r.cmdSN}, nil)
+	var all []*iser.Message
+	for {
+		for deadline := time.Now().Add(5 * time.Second); len(r.got) == 0 && r.err == nil; r.poll(100 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				r.t.Fatal("neither an answer nor the end of the connection")
+			}
+		}
+		if len(r.got) == 0 {
+			return all
+		}
+		m := r.next()
+		if m.BHS.InitiatorTaskTag() == tag {
+			return all
+		}
+		all = append(all, m)
+	}
+}
+
 // mem returns registered memory, filled from seed, and its steering tag.
 func (r *raw) mem(n int, seed byte) ([]byte, uint32) {
 	r.t.Helper()
@@ -225,4 +249,3 @@ func (r *raw) alive() {
 		r.t.Errorf("TEST UNIT READY: %+v", resp)
 	}
 }
-
