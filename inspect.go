@@ -20,6 +20,8 @@ import (
 var (
 	// ErrNotFound: there is no such target, LUN, session or actor.
 	ErrNotFound = actors.ErrNotFound
+	// ErrInvalid: the request makes no sense.
+	ErrInvalid = actors.ErrInvalid
 	// ErrForbidden: it has to be enabled first, or is not to be done at all.
 	ErrForbidden = actors.ErrForbidden
 )
@@ -345,8 +347,13 @@ func (s *Server) RestartActor(path string) error { return wrap(s.node.RestartAct
 // StopActor stops a connection or a session.
 func (s *Server) StopActor(path string) error { return wrap(s.node.StopActor(path)) }
 
-// Crash makes the actor at path panic. It needs WithFaultInjection.
-func (s *Server) Crash(path string) error { return wrap(s.node.Crash(path)) }
+// Inject causes a fault in the actor at path, to show what supervision does:
+// "panic"; "stop", which nobody makes good before a restart of the server, but
+// for connections and sessions; "delay", for which it takes no message, at most
+// 30 s. It needs WithFaultInjection.
+func (s *Server) Inject(path, fault string, delay time.Duration) error {
+	return wrap(s.node.Inject(path, actors.FaultKind(fault), delay))
+}
 
 // Fault is a supervision event: an actor panicked, and what was done about it.
 type Fault struct {

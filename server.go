@@ -80,7 +80,7 @@ func WithStateDir(dir string) Option {
 	return func(o *options) { o.stateDir = dir }
 }
 
-// WithFaultInjection allows Crash. It is for tests of what initiators see.
+// WithFaultInjection allows Inject. It is for tests of what initiators see.
 func WithFaultInjection() Option {
 	return func(o *options) { o.FaultInjection = true }
 }

@@ -143,7 +143,7 @@ func restarted(t *testing.T, srv *iserd.Server, kind string, n int) {
 // crashAll panics every living actor of a kind and reports how many there were.
 func crashAll(srv *iserd.Server, kind string) (n int) {
 	for _, a := range srv.Actors() {
-		if a.Kind == kind && srv.Crash(a.Path) == nil {
+		if a.Kind == kind && srv.Inject(a.Path, "panic", 0) == nil {
 			n++
 		}
 	}
@@ -247,7 +247,7 @@ func TestCrashNeedsPermission(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer srv.Shutdown(t.Context())
-	if err := srv.Crash("node"); err == nil || !strings.Contains(err.Error(), "not enabled") {
+	if err := srv.Inject("node", "panic", 0); err == nil || !strings.Contains(err.Error(), "not enabled") {
 		t.Errorf("Crash = %v", err)
 	}
 	if errors.Is(err, context.Canceled) {

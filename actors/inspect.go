@@ -21,6 +21,9 @@ import (
 // ErrNotFound is wrapped by errors about what does not exist.
 var ErrNotFound = errors.New("not found")
 
+// ErrInvalid is wrapped by errors about requests that make no sense.
+var ErrInvalid = errors.New("invalid")
+
 // ErrForbidden is wrapped by errors about what has to be enabled first.
 var ErrForbidden = errors.New("not enabled")
 
@@ -277,15 +280,6 @@ func (n *Node) Describe(ctx context.Context, path string) (runtime.Info, any, er
 	return a, v, err
 }
 
-// Crash makes the actor at path panic, to show what supervision does. It
-// needs Options.FaultInjection.
-func (n *Node) Crash(path string) error {
-	if !n.inject {
-		return fmt.Errorf("fault injection: %w", ErrForbidden)
-	}
-	return n.tell(path, crash{why: "injected fault"})
-}
-
 // RestartActor has the actor at path begin anew, by way of its supervisor.
 // Connections and sessions cannot be restarted: they end.
 func (n *Node) RestartActor(path string) error {
@@ -302,45 +296,5 @@ func (n *Node) StopActor(path string) error {
 		return fmt.Errorf("only connections and sessions can be stopped, not a %s: %w", a.Kind, ErrForbidden)
 	}
 	n.sys.Stop(a.Ref)
-	return nil
-}
-
-func (n *Node) tell(path string, m crash) error {
-	a, err := n.actorAt(path)
-	if err != nil {
-		return err
-	}
-	if a.Ref == n.root {
-		return fmt.Errorf("the root actor is the daemon itself: %w", ErrForbidden)
-	}
-	if !n.sys.Send(a.Ref, m) {
-		return fmt.Errorf("actor %s has stopped: %w", path, ErrNotFound)
-	}
-	return nil
-}
-
-// crash is a fault that was asked for.
-type crash struct{ why string }
-
-// actor wraps a producer so that crash reaches every kind of actor.
-func (n *Node) actor(make func() runtime.Actor) func() runtime.Actor {
-	return func() runtime.Actor { return &crashable{make()} }
-}
-
-type crashable struct{ runtime.Actor }
-
-// Receive implements runtime.Actor.
-func (c *crashable) Receive(ctx runtime.Context, msg any) {
-	if m, ok := msg.(crash); ok {
-		panic(m.why)
-	}
-	c.Actor.Receive(ctx, msg)
-}
-
-// Describe implements runtime.Describer.
-func (c *crashable) Describe() any {
-	if d, ok := c.Actor.(runtime.Describer); ok {
-		return d.Describe()
-	}
 	return nil
 }

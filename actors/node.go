@@ -64,7 +64,7 @@ func (l Limits) withDefaults() Limits {
 type Options struct {
 	Logger         hclog.Logger
 	Limits         Limits
-	FaultInjection bool // allows Crash
+	FaultInjection bool // allows Inject
 }
 
 // Node is the running tree and the door to it for the rest of the program. Its

@@ -222,7 +222,7 @@ func (r *rig) crash(kind string) {
 	r.t.Helper()
 	for _, a := range r.n.Actors() {
 		if a.Kind == kind {
-			if err := r.n.Crash(a.Path); err != nil {
+			if err := r.n.Inject(a.Path, actors.FaultPanic, 0); err != nil {
 				r.t.Fatal(err)
 			}
 			return

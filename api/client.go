@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -14,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ErrNotUp is wrapped by errors that mean that no daemon answers.
@@ -168,7 +168,13 @@ func (c *Client) Actor(ctx context.Context, path string) (*Actor, error) {
 	return fetch[*Actor](ctx, c, actorPath(path))
 }
 
-// ActorDo restarts, stops or crashes an actor.
+// Inject causes a fault in an actor: panic, stop, or delay for a time.
+func (c *Client) Inject(ctx context.Context, path, fault string, delay time.Duration) error {
+	q := url.Values{"do": {"inject"}, "fault": {fault}, "for": {delay.String()}}
+	return c.do(ctx, http.MethodPost, actorPath(path)+"?"+q.Encode(), nil, nil)
+}
+
+// ActorDo restarts or stops an actor.
 func (c *Client) ActorDo(ctx context.Context, path, what string) error {
 	return c.do(ctx, http.MethodPost, actorPath(path)+"?do="+url.QueryEscape(what), nil, nil)
 }
@@ -266,35 +272,6 @@ func (c *Client) Reload(ctx context.Context) (*Plan, error) {
 // Raw asks for any document, such as "/metrics".
 func (c *Client) Raw(ctx context.Context, path string) ([]byte, error) {
 	return fetch[[]byte](ctx, c, path)
-}
-
-// Events calls f for each event until ctx ends or the daemon does.
-func (c *Client) Events(ctx context.Context, f func(Event)) error {
-	resp, err := c.send(ctx, http.MethodGet, "/v1/events", nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode >= 400 {
-		return failure(resp)
-	}
-	var e Event
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, maxBody)
-	for lines.Scan() {
-		switch name, value, _ := strings.Cut(lines.Text(), ": "); name {
-		case "event":
-			e.Name = value
-		case "data":
-			e.Data = []byte(value)
-		case "":
-			if value == "" && e.Name != "" {
-				f(e)
-				e = Event{}
-			}
-		}
-	}
-	return lines.Err()
 }
 
 func targetPath(name string) string { return "/v1/targets/" + url.PathEscape(name) }

@@ -113,6 +113,7 @@ func TestSchemas(t *testing.T) {
 		Actor{},
 		Fault{},
 		Refusal{},
+		ConfigEvent{},
 		Trace{},
 		TracedCommand{},
 		Change{},

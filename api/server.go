@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strconv"
+	"time"
 
 	_ "embed"
 )
@@ -38,7 +39,9 @@ type Daemon interface {
 	ClearReservations(ctx context.Context, target string, lun uint16) error
 	SetALUA(ctx context.Context, target string, lun uint16, group string, change *ALUAChange) error
 	Logout(ctx context.Context, tsih uint16, force bool) error
-	ActorDo(ctx context.Context, path, what string) error // restart, stop, crash
+	ActorDo(ctx context.Context, path, what string) error // restart, stop
+	// Inject causes a fault in an actor: panic, stop, or delay for a time.
+	Inject(ctx context.Context, path, fault string, delay time.Duration) error
 
 	LogLevels(ctx context.Context) (*LogLevels, error)
 	SetLogLevels(ctx context.Context, l *LogLevels) error
@@ -56,6 +59,8 @@ type Daemon interface {
 
 	// Subscribe has f called for each event; f must not block.
 	Subscribe(f func(Event)) (cancel func())
+	// KeptEvents are the latest events, oldest first.
+	KeptEvents() []Event
 }
 
 // Totals are counters of the process.
@@ -233,7 +238,15 @@ func (s *server) changing() {
 		return s.d.SetALUA(ctx, t, n, r.PathValue("group"), &body)
 	})
 	s.do("POST /v1/actors/{path...}", func(r *http.Request) error {
-		return s.d.ActorDo(r.Context(), r.PathValue("path"), r.URL.Query().Get("do"))
+		q := r.URL.Query()
+		if q.Get("do") != "inject" {
+			return s.d.ActorDo(r.Context(), r.PathValue("path"), q.Get("do"))
+		}
+		d, err := duration(q, "for")
+		if err != nil {
+			return err
+		}
+		return s.d.Inject(r.Context(), r.PathValue("path"), q.Get("fault"), d)
 	})
 	s.handle("GET /v1/capture", s.capture)
 	s.handle("GET /v1/trace", s.trace)

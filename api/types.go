@@ -167,6 +167,8 @@ type Actor struct {
 	LastMessage string  `json:"last_message"`
 	Age         float64 `json:"age"`               // seconds
 	Details     any     `json:"details,omitempty"` // in the answer about one actor
+	Silent      string  `json:"silent,omitempty"`  // the same: why it does not tell its details
+	Faults      []Fault `json:"faults,omitempty"`  // the same: the latest, oldest first
 }
 
 // Fault is a supervision event.
@@ -304,8 +306,16 @@ type LogLevels struct {
 
 // Event is one server-sent event: its name and one of the records.
 type Event struct {
-	Name string // fault, refusal, config
+	Seq  uint64 // counts them from 1, within the daemon
+	Name string // fault, refusal, config (a ConfigEvent); lost: the reader was too slow
 	Data []byte // JSON
+}
+
+// ConfigEvent is a change of the configuration, or one that was refused.
+type ConfigEvent struct {
+	Time    time.Time `json:"time"`
+	Changes int       `json:"changes"`
+	Error   string    `json:"error,omitempty"` // why it was not applied
 }
 
 // Problem is the answer to a request that failed.

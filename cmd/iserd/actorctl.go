@@ -40,15 +40,18 @@ func newActors() *cobra.Command {
 			return c.show(w, all, func(w io.Writer) { table(w, actorRows(all)) })
 		})(cmd, args)
 	}
-	for _, x := range []struct{ do, short string }{
-		{"restart", "Begin anew with an actor; a session or connection ends"},
-		{"stop", "Stop a session or connection"},
-		{"crash", "Make an actor panic, to see supervision act; needs console { fault_injection = true }"},
+	cmd.AddCommand(c.flags(&cobra.Command{
+		Use: "describe PATH", Short: "Show one actor: its state, its mailbox, its faults", Args: cobra.ExactArgs(1),
+		RunE: cmd.RunE,
+	}))
+	for _, x := range []struct{ do, short, done string }{
+		{"restart", "Begin anew with an actor; a session or connection ends", "begins anew"},
+		{"stop", "Stop a session or connection", "stopped"},
 	} {
 		cmd.AddCommand(c.flags(&cobra.Command{
 			Use: x.do + " PATH", Short: x.short, Args: cobra.ExactArgs(1),
-			RunE: c.talk(func(ctx context.Context, cl *api.Client, _ io.Writer, args []string) error {
-				return cl.ActorDo(ctx, args[0], x.do)
+			RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
+				return c.acted(cl.ActorDo(ctx, args[0], x.do), w, x.done, args[0])
 			}),
 		}))
 	}
@@ -119,7 +122,7 @@ func branchOf(all []api.Actor, i int) string {
 }
 
 func actorText(w io.Writer, a *api.Actor) {
-	table(w, [][]string{
+	rows := [][]string{
 		{"actor", a.Path},
 		{"kind", a.Kind},
 		{"state", a.State},
@@ -130,7 +133,15 @@ func actorText(w io.Writer, a *api.Actor) {
 		{"restarts", fmt.Sprint(a.Restarts)},
 		{"failures", fmt.Sprint(a.Failures)},
 		{"age", span(time.Duration(a.Age * float64(time.Second)))},
-	})
+	}
+	if a.Silent != "" {
+		rows = append(rows, []string{"silent", "it does not answer: " + a.Silent})
+	}
+	table(w, rows)
+	if len(a.Faults) > 0 {
+		fmt.Fprintln(w)
+		faultsText(w, a.Faults, false)
+	}
 	if a.Details != nil {
 		b, err := json.MarshalIndent(a.Details, "", "  ")
 		if err == nil {
@@ -203,17 +214,4 @@ func refusalsText(w io.Writer, all []api.Refusal) {
 		})
 	}
 	table(w, rows)
-}
-
-func newEvents() *cobra.Command {
-	c := &link{}
-	return c.flags(&cobra.Command{
-		Use: "events", Short: "Show faults, refused logins and reloads as they happen", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c.timeout = 0 // it goes on until it is interrupted
-			return c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
-				return cl.Events(ctx, func(e api.Event) { fmt.Fprintf(w, "%s %s\n", e.Name, e.Data) })
-			})(cmd, args)
-		},
-	})
 }

@@ -4,14 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/iserd/iserd"
@@ -25,44 +23,16 @@ type admin struct {
 	*control
 	started time.Time
 
-	subsMu sync.Mutex
-	subs   map[int]func(api.Event)
-	next   int
+	events eventLog
 }
 
 var _ api.Daemon = (*admin)(nil)
 
 func newAdmin(c *control) *admin {
-	a := &admin{control: c, started: time.Now(), subs: make(map[int]func(api.Event))}
-	c.d.server.OnFault(func(f iserd.Fault) { a.publish("fault", faultJSON(&f)) })
-	c.d.server.OnRefusal(func(r iserd.Refusal) { a.publish("refusal", refusalJSON(&r)) })
+	a := &admin{control: c, started: time.Now()}
+	c.d.server.OnFault(func(f iserd.Fault) { a.events.publish("fault", faultJSON(&f)) })
+	c.d.server.OnRefusal(func(r iserd.Refusal) { a.events.publish("refusal", refusalJSON(&r)) })
 	return a
-}
-
-func (a *admin) publish(name string, v any) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return
-	}
-	a.subsMu.Lock()
-	defer a.subsMu.Unlock()
-	for _, f := range a.subs {
-		f(api.Event{Name: name, Data: b})
-	}
-}
-
-// Subscribe implements api.Daemon, as all that follow.
-func (a *admin) Subscribe(f func(api.Event)) (cancel func()) {
-	a.subsMu.Lock()
-	defer a.subsMu.Unlock()
-	id := a.next
-	a.next++
-	a.subs[id] = f
-	return func() {
-		a.subsMu.Lock()
-		defer a.subsMu.Unlock()
-		delete(a.subs, id)
-	}
 }
 
 func (a *admin) inForce() (*config.Config, reloadResult, map[string]*config.Config) {
@@ -264,11 +234,19 @@ func (a *admin) Actor(ctx context.Context, path string) (*api.Actor, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	i, v, err := a.d.server.DescribeActor(ctx, path)
-	if err != nil {
+	if err != nil && i.Path == "" {
 		return nil, kindOf(err)
 	}
 	x := actorJSON(&i)
 	x.Details = v
+	if err != nil {
+		x.Silent = err.Error() // one that hangs or begins anew is shown all the same
+	}
+	for _, f := range a.d.server.Faults() {
+		if f.Path == path {
+			x.Faults = append(x.Faults, faultJSON(&f))
+		}
+	}
 	return &x, nil
 }
 
@@ -278,15 +256,16 @@ func (a *admin) ActorDo(_ context.Context, path, what string) error {
 		return kindOf(a.d.server.RestartActor(path))
 	case "stop":
 		return kindOf(a.d.server.StopActor(path))
-	case "crash":
-		err := a.d.server.Crash(path)
-		if errors.Is(err, iserd.ErrForbidden) {
-			return api.Problemf(api.ErrForbidden, "faults can be injected only with console { fault_injection = true }")
-		}
-		return kindOf(err)
 	default:
-		return api.Problemf(api.ErrInvalid, "do is restart, stop or crash, not %q", what)
+		return api.Problemf(api.ErrInvalid, "do is restart, stop or inject, not %q", what)
 	}
+}
+
+func (a *admin) Inject(_ context.Context, path, fault string, delay time.Duration) error {
+	if c, _, _ := a.inForce(); !c.Console.FaultInjection {
+		return api.Problemf(api.ErrForbidden, "faults can be injected only with console { fault_injection = true }, and after a restart of the daemon")
+	}
+	return kindOf(a.d.server.Inject(path, fault, delay))
 }
 
 func faultJSON(f *iserd.Fault) api.Fault {
@@ -368,7 +347,7 @@ func kindOf(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &invalid):
+	case errors.As(err, &invalid), errors.Is(err, iserd.ErrInvalid):
 		return api.Problemf(api.ErrInvalid, "%v", err)
 	case errors.Is(err, iserd.ErrNotFound):
 		return api.Problemf(api.ErrNotFound, "%v", err)
@@ -446,11 +425,11 @@ func (a *admin) Plan(context.Context) (*api.Plan, error) {
 
 func (a *admin) Reload(ctx context.Context) (*api.Plan, error) {
 	changes, diags, err := a.reload(ctx)
-	told := map[string]any{"changes": len(changes)}
+	e := api.ConfigEvent{Time: time.Now(), Changes: len(changes)}
 	if err != nil {
-		told["error"] = err.Error()
+		e.Error = err.Error()
 	}
-	a.publish("config", told)
+	a.events.publish("config", &e)
 	return planJSON(changes, diags), kindOf(err)
 }
 

@@ -189,7 +189,7 @@ diff" shows what is not as configured.`,
   iserd alua set iqn.2026-11.com.example:a/0 rdma --preferred=false`,
 	})
 	cmd.Flags().BoolVar(&preferred, "preferred", false, "whether initiators should use this one when they have the choice")
-	cmd.RunE = c.talk(func(ctx context.Context, cl *api.Client, _ io.Writer, args []string) error {
+	cmd.RunE = c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
 		t, n, err := parseLUN(args[0])
 		if err != nil {
 			return err
@@ -201,7 +201,7 @@ diff" shows what is not as configured.`,
 		if cmd.Flags().Changed("preferred") {
 			change.Preferred = &preferred
 		}
-		return cl.SetALUA(ctx, t, n, args[1], &change)
+		return c.acted(cl.SetALUA(ctx, t, n, args[1], &change), w, "access state set", args[0]+" "+args[1])
 	})
 	return cmd
 }

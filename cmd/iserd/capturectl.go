@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -95,7 +94,7 @@ reader is too slow for is left out, and counted.`,
 
 // capture writes a file until ctx ends or the user interrupts it.
 func (c *link) capture(ctx context.Context, cl *api.Client, o *api.CaptureOptions, file string, stdout, stderr io.Writer) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(ctx)
 	defer stop()
 	in, err := cl.Capture(ctx, o)
 	if err != nil {

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 	"unicode"
@@ -131,6 +133,30 @@ func (c *link) show(w io.Writer, v any, text func(io.Writer)) error {
 	}
 	text(w)
 	return nil
+}
+
+// acted is what commands that change something answer in JSON.
+type acted struct {
+	Done   string `json:"done"`
+	Object string `json:"object"`
+}
+
+// done says that something was done to an object.
+func (c *link) done(w io.Writer, what, object string) error {
+	return c.show(w, acted{what, object}, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", visible(object), what) })
+}
+
+// acted is done, unless doing it failed.
+func (c *link) acted(err error, w io.Writer, what, object string) error {
+	if err != nil {
+		return err
+	}
+	return c.done(w, what, object)
+}
+
+// interruptible is ctx until the user ends the command.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 }
 
 // table writes rows in columns; the first is the heading.

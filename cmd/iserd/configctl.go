@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -24,8 +27,7 @@ func newConfig() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = w.Write(text)
-			return err
+			return c.raw(w, text)
 		}),
 	}), c.flags(&cobra.Command{
 		Use: "diff", Short: "Show what a reload would change, and what is not as configured", Args: cobra.NoArgs,
@@ -38,7 +40,7 @@ leaves it alone, a restart of the daemon ends it.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
 			p, err := cl.Plan(ctx)
 			if err != nil {
-				return refusedConfig(w, err)
+				return c.refusedConfig(w, err)
 			}
 			return c.show(w, p, func(w io.Writer) { planText(w, p) })
 		}),
@@ -47,7 +49,7 @@ leaves it alone, a restart of the daemon ends it.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
 			p, err := cl.Reload(ctx)
 			if err != nil {
-				return refusedConfig(w, err)
+				return c.refusedConfig(w, err)
 			}
 			return c.show(w, p, func(w io.Writer) { planText(w, p) })
 		}),
@@ -56,15 +58,20 @@ leaves it alone, a restart of the daemon ends it.`,
 }
 
 // refusedConfig writes the places in the files that err is about.
-func refusedConfig(w io.Writer, err error) error {
+func (c *link) refusedConfig(w io.Writer, err error) error {
 	var e *api.RequestError
-	if errors.As(err, &e) && len(e.Diagnostics) > 0 {
-		err = &exitError{exitConfig, errors.New("the configuration is invalid; the old one stays in force")}
-		for _, d := range e.Diagnostics {
+	if !errors.As(err, &e) || len(e.Diagnostics) == 0 {
+		return err
+	}
+	p := &api.Plan{Changes: []api.Change{}, Diagnostics: e.Diagnostics}
+	if err := c.show(w, p, func(w io.Writer) {
+		for _, d := range p.Diagnostics {
 			fmt.Fprintf(w, "%s:%d:%d: %s: %s\n", d.File, d.Line, d.Col, d.Summary, d.Detail)
 		}
+	}); err != nil {
+		return err
 	}
-	return err
+	return &exitError{exitConfig, errors.New("the configuration is invalid; the old one stays in force")}
 }
 
 func planText(w io.Writer, p *api.Plan) {
@@ -223,10 +230,59 @@ func newDebug() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				_, err = w.Write(b)
-				return err
+				return c.raw(w, b)
 			}),
 		}))
 	}
+	cmd.AddCommand(newInject())
+	return cmd
+}
+
+// raw writes a document of the daemon as it is, or within JSON, in base64 where it
+// is no text.
+func (c *link) raw(w io.Writer, b []byte) error {
+	var v any = map[string][]byte{"base64": b}
+	switch {
+	case json.Valid(b):
+		v = json.RawMessage(b)
+	case utf8.Valid(b):
+		v = map[string]string{"text": string(b)}
+	}
+	return c.show(w, v, func(w io.Writer) { _, _ = w.Write(b) }) // the command's output reports its own errors
+}
+
+// newInject makes "debug inject".
+func newInject() *cobra.Command {
+	c := &link{}
+	var delay time.Duration
+	cmd := c.flags(&cobra.Command{
+		Use: "inject PATH panic|stop|delay", Short: "Cause a fault in an actor, to see what supervision does", Args: cobra.ExactArgs(2),
+		Long: `Inject causes a fault in an actor, if console { fault_injection = true } allows
+it. "iserd actors" names the actors, "iserd events" shows what was done.
+
+  panic  its supervisor restarts or stops it, as after any fault
+  stop   it stops; nobody makes it again but connections and sessions, which
+         come back when their initiator does: the daemon needs a restart
+  delay  it takes no message for a while (--for), so that its mailbox fills`,
+		Example: `  iserd debug inject node/lun-iqn.2026-11.com.example:a:0 panic
+  iserd debug inject node/sessions delay --for 2s`,
+		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
+			if err := cl.Inject(ctx, args[0], args[1], delay); err != nil {
+				return err
+			}
+			return c.done(w, args[1]+" injected", args[0])
+		}),
+	})
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		switch len(args) {
+		case 0:
+			return complete(cmd, actorNames, word)
+		case 1:
+			return []cobra.Completion{"panic", "stop", "delay"}, cobra.ShellCompDirectiveNoFileComp
+		default:
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+	cmd.Flags().DurationVar(&delay, "for", time.Second, "how long a delay is, at most 30s")
 	return cmd
 }

@@ -167,7 +167,7 @@ func TestEvents(t *testing.T) {
 	defer cancel()
 	got := make(chan api.Event, 16)
 	ended := make(chan error, 1)
-	go func() { ended <- cl.Events(ctx, func(e api.Event) { got <- e }) }()
+	go func() { ended <- cl.Events(ctx, api.EventOptions{Follow: true}, func(e api.Event) { got <- e }) }()
 	for {
 		if err := cl.ActorDo(ctx, "node/lun-iqn.2026-11.com.example:still:0", "restart"); err != nil {
 			t.Fatal(err)

@@ -79,17 +79,17 @@ func newTarget() *cobra.Command {
 		}),
 	}), newTargetCreate(c))
 	for _, x := range []struct {
-		use, short string
-		do         func(context.Context, *api.Client, string) error
+		use, short, done string
+		do               func(context.Context, *api.Client, string) error
 	}{
-		{"delete", "Remove a target that was made through the API", func(ctx context.Context, cl *api.Client, t string) error { return cl.DeleteTarget(ctx, t) }},
-		{"offline", "Refuse logins, and ask initiators to log out", func(ctx context.Context, cl *api.Client, t string) error { return cl.SetTargetOffline(ctx, t, true) }},
-		{"online", "Admit initiators again", func(ctx context.Context, cl *api.Client, t string) error { return cl.SetTargetOffline(ctx, t, false) }},
+		{"delete", "Remove a target that was made through the API", "removed", func(ctx context.Context, cl *api.Client, t string) error { return cl.DeleteTarget(ctx, t) }},
+		{"offline", "Refuse logins, and ask initiators to log out", "offline", func(ctx context.Context, cl *api.Client, t string) error { return cl.SetTargetOffline(ctx, t, true) }},
+		{"online", "Admit initiators again", "online", func(ctx context.Context, cl *api.Client, t string) error { return cl.SetTargetOffline(ctx, t, false) }},
 	} {
 		cmd.AddCommand(c.flags(&cobra.Command{
 			Use: x.use + " TARGET", Short: x.short, Args: cobra.ExactArgs(1),
-			RunE: c.talk(func(ctx context.Context, cl *api.Client, _ io.Writer, args []string) error {
-				return x.do(ctx, cl, args[0])
+			RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
+				return c.acted(x.do(ctx, cl, args[0]), w, x.done, args[0])
 			}),
 		}))
 	}
@@ -209,28 +209,28 @@ func newLUN() *cobra.Command {
 	}), newLUNAttach(c))
 	var size string
 	for _, x := range []struct {
-		use, short string
-		do         func(context.Context, *api.Client, string, uint16) error
+		use, short, done string
+		do               func(context.Context, *api.Client, string, uint16) error
 	}{
-		{"detach", "Take a LUN away that was attached through the API", func(ctx context.Context, cl *api.Client, t string, n uint16) error { return cl.DeleteLUN(ctx, t, n) }},
-		{"offline", "Close the backend; initiators see NOT READY", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
+		{"detach", "Take a LUN away that was attached through the API", "detached", func(ctx context.Context, cl *api.Client, t string, n uint16) error { return cl.DeleteLUN(ctx, t, n) }},
+		{"offline", "Close the backend; initiators see NOT READY", "offline", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
 			return cl.SetLUNOffline(ctx, t, n, true)
 		}},
-		{"online", "Open the backend again", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
+		{"online", "Open the backend again", "online", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
 			return cl.SetLUNOffline(ctx, t, n, false)
 		}},
-		{"resize", "Grow a LUN, or take over the size that its backend has", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
+		{"resize", "Grow a LUN, or take over the size that its backend has", "resized", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
 			return cl.ResizeLUN(ctx, t, n, size)
 		}},
 	} {
 		sub := c.flags(&cobra.Command{
 			Use: x.use + " TARGET/NUMBER", Short: x.short, Args: cobra.ExactArgs(1),
-			RunE: c.talk(func(ctx context.Context, cl *api.Client, _ io.Writer, args []string) error {
+			RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
 				t, n, err := parseLUN(args[0])
 				if err != nil {
 					return err
 				}
-				return x.do(ctx, cl, t, n)
+				return c.acted(x.do(ctx, cl, t, n), w, x.done, t+"/"+number(n))
 			}),
 		})
 		if x.use == "resize" {
@@ -338,18 +338,22 @@ func newPR() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.show(w, l.Reservations, func(w io.Writer) { reservationsText(w, l.Reservations) })
+			r := l.Reservations
+			if r == nil {
+				r = &api.Reservations{Registered: []api.Registrant{}}
+			}
+			return c.show(w, r, func(w io.Writer) { reservationsText(w, l.Reservations) })
 		}),
 	}), c.flags(&cobra.Command{
 		Use: "clear TARGET/NUMBER", Short: "Remove all persistent reservations of a LUN", Args: cobra.ExactArgs(1),
 		Long: `Clear removes the persistent reservation and every registration, whoever holds
 them. It lifts fences: make sure that no fenced host is running.`,
-		RunE: c.talk(func(ctx context.Context, cl *api.Client, _ io.Writer, args []string) error {
+		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
 			t, n, err := parseLUN(args[0])
 			if err != nil {
 				return err
 			}
-			return cl.ClearReservations(ctx, t, n)
+			return c.acted(cl.ClearReservations(ctx, t, n), w, "reservations cleared", t+"/"+number(n))
 		}),
 	}))
 	return cmd

@@ -273,12 +273,16 @@ func newSession() *cobra.Command {
 		Long: `The initiator is asked to log out and has 10 seconds for it, in which everything
 works; then the session is dropped. Many initiators come back at once: to keep
 one out, change the access lists or take the target offline.`,
-		RunE: c.talk(func(ctx context.Context, cl *api.Client, _ io.Writer, args []string) error {
+		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
 			n, err := parseNumber("TSIH", args[0])
 			if err != nil {
 				return err
 			}
-			return cl.Logout(ctx, n, force)
+			what := "asked to log out"
+			if force {
+				what = "ended"
+			}
+			return c.acted(cl.Logout(ctx, n, force), w, what, fmt.Sprintf("session %#04x", n))
 		}),
 	})
 	logout.Flags().BoolVar(&force, "force", false, "drop the session without asking")

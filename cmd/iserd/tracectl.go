@@ -7,11 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,7 +68,7 @@ were not is told where they are missing.`,
 			if err := traceTarget(ctx, cl, &o, session, lun); err != nil {
 				return err
 			}
-			ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+			ctx, stop := interruptible(ctx)
 			defer stop()
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
