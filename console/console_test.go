@@ -210,3 +210,30 @@ func TestFlows(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// TestFit: long names are shortened, the longest first, and what is short or does not
+// have to go stays whole.
+func TestFit(t *testing.T) {
+	rows := [][]string{
+		{"LUN", "INITIATOR", "p99"},
+		{strings.Repeat("a", 60) + "/0", "short", "1.2ms"},
+		{"b/1", strings.Repeat("ü", 30), "10.5ms"},
+	}
+	for _, width := range []int{200, 96, 80, 60, 40} {
+		got := fit(rows, width)
+		for k, line := range columns(got) {
+			if n := len([]rune(line)); n > width {
+				t.Errorf("%d: line %d has %d columns: %q", width, k, n, line)
+			}
+		}
+		if got[1][2] != "1.2ms" || got[2][0] != "b/1" || !strings.HasSuffix(got[1][0], "/0") {
+			t.Errorf("%d: %q", width, got)
+		}
+	}
+	if d := cmp.Diff(rows, fit(rows, 200)); d != "" {
+		t.Error(d)
+	}
+	if got := middle("abcdefghij", 5); got != "ab…ij" {
+		t.Error(got)
+	}
+}

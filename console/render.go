@@ -23,6 +23,9 @@ func (m *model) render() string {
 		return strings.Join(lines, "\n")
 	}
 	rows := m.table()
+	if m.screen == screenTop || m.screen == screenActors { // names before figures
+		rows = fit(rows, m.width)
+	}
 	texts := columns(rows)
 	first := 0
 	room := max(1, m.height-5)
@@ -185,6 +188,47 @@ func detailLines(a *api.Actor, width int) []string {
 
 // columns lays rows out in columns; numbers, which begin with a digit in all
 // rows, stand to the right.
+// narrowest is what fit leaves of a column.
+const narrowest = 12
+
+// fit shortens texts in the middle, those of the widest column first, until a row is
+// at most width columns: a long name must not push the figures off the screen.
+func fit(rows [][]string, width int) [][]string {
+	out := make([][]string, len(rows))
+	widths, total := make([]int, len(rows[0])), -2
+	for k, r := range rows {
+		out[k] = slices.Clone(r)
+		for i, cell := range r {
+			widths[i] = max(widths[i], len([]rune(cell)))
+		}
+	}
+	for _, n := range widths {
+		total += n + 2
+	}
+	for ; total > width; total-- {
+		widest := slices.Index(widths, slices.Max(widths))
+		if widths[widest] <= narrowest {
+			break
+		}
+		widths[widest]--
+	}
+	for _, r := range out {
+		for i, cell := range r {
+			r[i] = middle(cell, widths[i])
+		}
+	}
+	return out
+}
+
+// middle shortens a text to n characters: its begin and its end stay.
+func middle(text string, n int) string {
+	r := []rune(text)
+	if len(r) <= n {
+		return text
+	}
+	return string(r[:n/2]) + "…" + string(r[len(r)-(n-n/2-1):])
+}
+
 func columns(rows [][]string) []string {
 	widths := make([]int, len(rows[0]))
 	right := make([]bool, len(rows[0]))

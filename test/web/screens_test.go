@@ -3,12 +3,16 @@ package web_test
 import (
 	"bytes"
 	"flag"
+	"fmt"
+	"image/color"
 	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/iserd/iserd/test/lab/target"
 )
 
 var screensDir = flag.String("screens", "", "directory to write the pictures of TestScreens to")
@@ -79,6 +83,17 @@ func busy(t *testing.T) *daemon {
 	return d
 }
 
+// unhurried reports whether pictures are to be kept: then plots and screens get the time
+// to fill.
+func unhurried() bool { return *screensDir != "" }
+
+// pause lets what is shown change, so that there is something to be seen.
+func pause(d time.Duration) {
+	if unhurried() {
+		time.Sleep(d)
+	}
+}
+
 // TestScreens takes a picture of each view in both colours on a desktop and a phone.
 func TestScreens(t *testing.T) {
 	d := busy(t)
@@ -87,8 +102,8 @@ func TestScreens(t *testing.T) {
 	b.eval("sessionStorage.setItem('iserd-token', '" + token + "')")
 	b.visit(d.page)
 	b.waitText("Sign out")
-	time.Sleep(wait)
 	d.write(busyChanged)
+	pause(40 * time.Second)
 	for _, size := range []struct {
 		name          string
 		width, height int64
@@ -97,11 +112,57 @@ func TestScreens(t *testing.T) {
 			b.screen(size.width, size.height, scheme)
 			for _, v := range views {
 				b.view(v.path, v.heading)
-				time.Sleep(2500 * time.Millisecond)
+				b.wait("!document.querySelector('main').innerText.includes('Waiting')")
+				pause(2500 * time.Millisecond)
 				keep(t, v.name+"-"+size.name+"-"+scheme, b.shot())
 			}
 		}
 	}
+	terminals(t, d)
+}
+
+// terminals takes pictures of the screens of the command line.
+func terminals(t *testing.T, d *daemon) {
+	bin, err := target.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := blank(t)
+	env := []string{"ISERD_CONSOLE=unix:" + filepath.Join(d.dir, "console.sock"), "XDG_STATE_HOME=" + t.TempDir()}
+	shoot := func(name string, x *terminal) {
+		for seq := range x.unknown {
+			t.Errorf("%s: control sequence %q is not understood", name, seq)
+		}
+		b.eval(fmt.Sprintf("document.open(); document.write(%q); document.close()", x.page(name)))
+		b.eval("document.fonts.ready.then(() => true)")
+		size, _ := b.eval("JSON.stringify([document.querySelector('pre').offsetWidth, document.querySelector('pre').offsetHeight])").(string)
+		var w, h int64
+		if _, err := fmt.Sscanf(size, "[%d,%d]", &w, &h); err != nil {
+			t.Fatal(size, err)
+		}
+		b.screen(w+28, h+28, "dark")
+		keep(t, "terminal-"+name, b.shot())
+	}
+	top := inTerminal(t, 120, 24, env, bin, "top")
+	top.wait("p99")
+	top.wait("esx01")
+	pause(30 * time.Second)
+	shoot("top", top)
+	for key, x := range map[string][2]string{"2": {"actors", "BEHAVIOUR"}, "3": {"faults", "injected fault"}, "4": {"logins", "there is no target"}} {
+		top.keys(key)
+		top.wait(x[1])
+		shoot(x[0], top)
+	}
+	top.keys("q")
+	prompt := inTerminal(t, 120, 34, env, bin, "console")
+	prompt.wait("iserd")
+	for _, line := range [][2]string{{"status\r", "process"}, {"session ls\r", "esx01"}, {"lun ls\r", "memory"}, {"lun show iqn.2026-11.com.example:d\t", "db01"}} {
+		prompt.keys(line[0])
+		prompt.wait(line[1])
+		pause(time.Second)
+	}
+	shoot("prompt", prompt)
+	prompt.keys("\x03\x04")
 }
 
 // views are the views of a busy daemon.
@@ -116,23 +177,6 @@ var views = []struct{ name, path, heading string }{
 	{"config", "config", "Configuration"},
 }
 
-// wait is how long the plots have had time before the pictures are taken.
-const wait = 40 * time.Second
-
-// keep writes a picture, which must not be of one colour.
-func keep(t *testing.T, name string, data []byte) {
-	t.Helper()
-	if _, err := png.Decode(bytes.NewReader(data)); err != nil {
-		t.Fatal(err)
-	}
-	if *screensDir == "" {
-		return
-	}
-	if err := os.WriteFile(filepath.Join(*screensDir, name+".png"), data, 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
 var busyChanged = strings.ReplaceAll(busyHCL, "Database, primary", "Database, second") + `
 backend "memory" "new" { size = "1GiB" }
 target "iqn.2026-11.com.example:new" {
@@ -140,3 +184,27 @@ target "iqn.2026-11.com.example:new" {
   lun "0" { backend = backend.memory.new }
 }
 `
+
+// keep writes a picture, which must have something in it.
+func keep(t *testing.T, name string, data []byte) {
+	t.Helper()
+	img, err := png.Decode(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[color.Color]bool{}
+	for y := 0; y < img.Bounds().Dy(); y += 3 {
+		for x := 0; x < img.Bounds().Dx(); x += 3 {
+			seen[img.At(x, y)] = true
+		}
+	}
+	if len(seen) < 10 {
+		t.Errorf("%s: %d colours: there is nothing in it", name, len(seen))
+	}
+	if !unhurried() {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(*screensDir, name+".png"), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
