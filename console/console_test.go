@@ -219,7 +219,7 @@ func TestFit(t *testing.T) {
 		{strings.Repeat("a", 60) + "/0", "short", "1.2ms"},
 		{"b/1", strings.Repeat("ü", 30), "10.5ms"},
 	}
-	for _, width := range []int{200, 96, 80, 60, 40} {
+	for _, width := range []int{200, 96, 80, 60, 40, 34} {
 		got := fit(rows, width)
 		for k, line := range columns(got) {
 			if n := len([]rune(line)); n > width {

@@ -23,10 +23,7 @@ func (m *model) render() string {
 		return strings.Join(lines, "\n")
 	}
 	rows := m.table()
-	if m.screen == screenTop || m.screen == screenActors { // names before figures
-		rows = fit(rows, m.width)
-	}
-	texts := columns(rows)
+	texts := columns(fit(rows, m.width))
 	first := 0
 	room := max(1, m.height-5)
 	if m.selected >= room {
@@ -188,11 +185,16 @@ func detailLines(a *api.Actor, width int) []string {
 
 // columns lays rows out in columns; numbers, which begin with a digit in all
 // rows, stand to the right.
-// narrowest is what fit leaves of a column.
-const narrowest = 12
+// Bounds of fit, in characters: what it leaves of a column, and what it leaves room
+// for of the last one, which has what is to be said.
+const (
+	narrowest = 12
+	lastRoom  = 40
+)
 
-// fit shortens texts in the middle, those of the widest column first, until a row is
-// at most width columns: a long name must not push the figures off the screen.
+// fit shortens texts in the middle, those of the widest column first, until a row has
+// at most width characters: a long name must not push off the screen what stands behind
+// it. The last column stays as it is.
 func fit(rows [][]string, width int) [][]string {
 	out := make([][]string, len(rows))
 	widths, total := make([]int, len(rows[0])), -2
@@ -202,11 +204,12 @@ func fit(rows [][]string, width int) [][]string {
 			widths[i] = max(widths[i], len([]rune(cell)))
 		}
 	}
-	for _, n := range widths {
+	last := len(widths) - 1
+	for _, n := range append(slices.Clone(widths[:last]), min(widths[last], lastRoom)) {
 		total += n + 2
 	}
 	for ; total > width; total-- {
-		widest := slices.Index(widths, slices.Max(widths))
+		widest := slices.Index(widths, slices.Max(widths[:last]))
 		if widths[widest] <= narrowest {
 			break
 		}
@@ -236,7 +239,7 @@ func columns(rows [][]string) []string {
 		right[i] = len(rows) > 1
 		for k, r := range rows {
 			widths[i] = max(widths[i], len([]rune(r[i])))
-			if k > 0 && (r[i] == "" || r[i][0] < '0' || r[i][0] > '9') {
+			if k > 0 && (r[i] == "" || r[i] != "-" && (r[i][0] < '0' || r[i][0] > '9')) {
 				right[i] = false
 			}
 		}

@@ -148,15 +148,15 @@ func terminals(t *testing.T, d *daemon) {
 	top.wait("esx01")
 	pause(30 * time.Second)
 	shoot("top", top)
-	for key, x := range map[string][2]string{"2": {"actors", "BEHAVIOUR"}, "3": {"faults", "injected fault"}, "4": {"logins", "there is no target"}} {
-		top.keys(key)
-		top.wait(x[1])
-		shoot(x[0], top)
+	for _, x := range [][3]string{{"2", "actors", "BEHAVIOUR"}, {"3", "faults", "injected fault"}, {"4", "logins", "stranger"}} {
+		top.keys(x[0])
+		top.wait(x[2])
+		shoot(x[1], top)
 	}
 	top.keys("q")
 	prompt := inTerminal(t, 120, 34, env, bin, "console")
 	prompt.wait("iserd")
-	for _, line := range [][2]string{{"status\r", "process"}, {"session ls\r", "esx01"}, {"lun ls\r", "memory"}, {"lun show iqn.2026-11.com.example:d\t", "db01"}} {
+	for _, line := range [][2]string{{"status\r", "configuration"}, {"session ls\r", "esx01"}, {"lun ls\r", "memory"}, {"lun show iqn.2026-11.com.example:d\t", "db01"}} {
 		prompt.keys(line[0])
 		prompt.wait(line[1])
 		pause(time.Second)

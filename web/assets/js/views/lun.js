@@ -67,6 +67,9 @@ export function mount(main, store, [name, n]) {
     const f = store.luns.flows.get(lunKey(target.name, l.number));
     const stages = Object.entries(f?.stages ?? {}).filter(([, v]) => v >= 0.005).sort((a, b) => b[1] - a[1]);
     facts.set('Time is spent in', stages.map(([k, v]) => `${k} ${Math.round(v * 100)} %`).join(', ') || '–');
+    for (const g of l.alua?.groups ?? []) {
+      facts.set(`ALUA, portal group ${g.portal_group}`, [g.state, ...(g.preferred ? ['preferred'] : []), ...(g.set_by === 'configured' ? [] : [`set by ${g.set_by}`])].join(', '));
+    }
     const r = l.reservations;
     setText(pr, !r ? '' : [r.type ? `Reserved: ${r.type}` : 'Registered, not reserved', `generation ${r.generation}`,
       ...(r.reserved ? [`RESERVE by ${r.reserved}`] : []), ...(r.lost ? ['the file with the reservations cannot be read: all access is fenced'] : [])].join(' · '));
