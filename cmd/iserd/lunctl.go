@@ -158,18 +158,21 @@ func targetText(w io.Writer, t *api.Target) {
 	})
 	if len(t.LUNs) > 0 {
 		fmt.Fprintln(w)
-		lunsText(w, t.Name, t.LUNs)
+		lunsText(w, []api.Target{*t})
 	}
 }
 
-func lunsText(w io.Writer, target string, luns []api.LUN) {
+// lunsText lists the LUNs of all targets in one table.
+func lunsText(w io.Writer, all []api.Target) {
 	rows := [][]string{{"LUN", "BACKEND", "SIZE", "STATE", "READS", "WRITES", "P50", "P99"}}
-	for i := range luns {
-		l := &luns[i]
-		rows = append(rows, []string{
-			target + "/" + number(l.Number), l.Backend, bytesText(l.Size), lunState(l),
-			fmt.Sprint(l.Stats.Ops["read"]), fmt.Sprint(l.Stats.Ops["write"]), quantileText(&l.Stats, 0.5), quantileText(&l.Stats, 0.99),
-		})
+	for i := range all {
+		for j := range all[i].LUNs {
+			l := &all[i].LUNs[j]
+			rows = append(rows, []string{
+				all[i].Name + "/" + number(l.Number), l.Backend, bytesText(l.Size), lunState(l),
+				fmt.Sprint(l.Stats.Ops["read"]), fmt.Sprint(l.Stats.Ops["write"]), quantileText(&l.Stats, 0.5), quantileText(&l.Stats, 0.99),
+			})
+		}
 	}
 	table(w, rows)
 }
@@ -187,11 +190,7 @@ func newLUN() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.show(w, all, func(w io.Writer) {
-				for i := range all {
-					lunsText(w, all[i].Name, all[i].LUNs)
-				}
-			})
+			return c.show(w, all, func(w io.Writer) { lunsText(w, all) })
 		}),
 	}), c.flags(&cobra.Command{
 		Use: "show TARGET/NUMBER", Short: "Show one LUN", Args: cobra.ExactArgs(1),

