@@ -83,6 +83,9 @@ type Portal struct {
 	Tag     uint16
 	TCP     bool     // iSCSI over TCP is served there
 	ISER    []string // the RDMA providers by which iSER is: native (adapters), softiwarp
+	// Advertised is what initiators are told instead of Address, "" if nothing.
+	Advertised string
+	Redirect   *Redirect // where logins are sent, nil: nowhere
 }
 
 // Portals lists the portals in the order they were opened.
@@ -117,6 +120,7 @@ type TargetInfo struct {
 	Groups         []string // portal groups; empty: all
 	Auth           string   // none, chap or mutual-chap
 	Offline        bool
+	Redirect       *Redirect
 	InitiatorNames []string // that are admitted; empty: not limited by name
 	LUNs           []LUNInfo
 }
@@ -126,7 +130,7 @@ func (t *Target) Info() TargetInfo {
 	c := t.t.Config()
 	i := TargetInfo{
 		Name: c.Name, Alias: c.Alias, Groups: c.Groups, Auth: authName(&c.Access.Auth),
-		Offline: t.t.Offline(), InitiatorNames: c.Access.Names,
+		Offline: t.t.Offline(), Redirect: c.Redirect, InitiatorNames: c.Access.Names,
 	}
 	if len(c.Initiators) > 0 {
 		i.InitiatorNames = slices.Sorted(maps.Keys(c.Initiators))

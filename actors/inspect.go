@@ -129,13 +129,16 @@ type PortalInfo struct {
 	Tag     uint16
 	TCP     bool     // iSCSI over TCP is served there
 	ISER    []string // the RDMA providers by which iSER is: native, softiwarp
+	// Advertised is what initiators are told instead of Address, "" if nothing.
+	Advertised string
+	Redirect   *Redirect // where logins are sent, nil: nowhere
 }
 
 // Portals lists the portals in the order they were opened; what is served at one
 // address is one portal.
 func (n *Node) Portals() (out []PortalInfo) {
 	for _, p := range n.registry.Load().portals {
-		x := PortalInfo{Address: p.listener.Addr().String(), Group: p.group.Name, Tag: p.group.Tag, TCP: p.provider == ""}
+		x := PortalInfo{Address: p.listener.Addr().String(), Group: p.group.Name, Tag: p.group.Tag, TCP: p.provider == "", Advertised: p.advertised, Redirect: p.redirect}
 		switch {
 		case p.provider != "":
 			x.ISER = []string{p.provider}

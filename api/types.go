@@ -34,8 +34,10 @@ type Portal struct {
 	Address    string   `json:"address"`
 	Group      string   `json:"group"`
 	Tag        uint16   `json:"tag"`
-	Transports []string `json:"transports"`          // tcp, iser
-	Providers  []string `json:"providers,omitempty"` // of iSER: native (adapters), softiwarp (in software)
+	Transports []string `json:"transports"`           // tcp, iser
+	Providers  []string `json:"providers,omitempty"`  // of iSER: native (adapters), softiwarp (in software)
+	Advertised string   `json:"advertised,omitempty"` // told to initiators instead of the address
+	Redirect   string   `json:"redirect,omitempty"`   // where logins are sent
 }
 
 // Target is a target as it runs.
@@ -45,6 +47,7 @@ type Target struct {
 	Auth       string   `json:"auth"`   // none, chap or mutual-chap
 	Origin     string   `json:"origin"` // file or api
 	Offline    bool     `json:"offline"`
+	Redirect   string   `json:"redirect,omitempty"` // where logins are sent
 	Groups     []string `json:"portal_groups"`
 	Initiators []string `json:"initiators"` // that are admitted; empty: any
 	Sessions   int      `json:"sessions"`

@@ -91,7 +91,7 @@ func (a *admin) Status(ctx context.Context) (*api.Status, error) {
 func (a *admin) Portals(context.Context) ([]api.Portal, error) {
 	out := []api.Portal{}
 	for _, p := range a.d.server.Portals() {
-		x := api.Portal{Address: p.Address, Group: p.Group, Tag: p.Tag, Transports: []string{}, Providers: p.ISER}
+		x := api.Portal{Address: p.Address, Group: p.Group, Tag: p.Tag, Transports: []string{}, Providers: p.ISER, Advertised: p.Advertised, Redirect: redirectText(p.Redirect)}
 		if p.TCP {
 			x.Transports = append(x.Transports, "tcp")
 		}
@@ -101,6 +101,13 @@ func (a *admin) Portals(context.Context) ([]api.Portal, error) {
 		out = append(out, x)
 	}
 	return out, nil
+}
+
+func redirectText(r *iserd.Redirect) string {
+	if r == nil {
+		return ""
+	}
+	return r.Address
 }
 
 func (a *admin) Targets(ctx context.Context) ([]api.Target, error) {
@@ -118,7 +125,7 @@ func (a *admin) Targets(ctx context.Context) ([]api.Target, error) {
 		i := t.Info()
 		x := api.Target{
 			Name: i.Name, Alias: i.Alias, Auth: i.Auth, Origin: "file", Offline: i.Offline,
-			Groups: list(i.Groups), Initiators: list(i.InitiatorNames), Sessions: count[i.Name], LUNs: []api.LUN{},
+			Redirect: redirectText(i.Redirect), Groups: list(i.Groups), Initiators: list(i.InitiatorNames), Sessions: count[i.Name], LUNs: []api.LUN{},
 		}
 		if made[i.Name] != nil {
 			x.Origin = "api"

@@ -177,6 +177,12 @@ func portalState(p *api.Portal) string {
 	if len(by) > 0 {
 		s += " " + strings.Join(by, " and ")
 	}
+	if p.Advertised != "" {
+		s += ", told as " + p.Advertised
+	}
+	if p.Redirect != "" {
+		s += ", logins go to " + p.Redirect
+	}
 	return s
 }
 
@@ -199,6 +205,9 @@ func targetState(t *api.Target) string {
 	}
 	if t.Origin == "api" {
 		s += ", made through the API"
+	}
+	if t.Redirect != "" {
+		s += ", logins go to " + t.Redirect
 	}
 	if t.Offline {
 		s += ", OFFLINE"
