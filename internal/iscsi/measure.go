@@ -16,5 +16,7 @@ func (c *Conn) measure(t *Task) {
 	if c.tracer != nil {
 		c.trace(t, bytes, false)
 	}
-	t.meter.End(&t.Command, c.batch, bytes)
+	if t.meter.End(&t.Command, c.batch, bytes) {
+		c.counted.nexuses = append(c.counted.nexuses, t.Nexus)
+	}
 }

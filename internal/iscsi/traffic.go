@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/iserd/iserd/luns/scsi"
 	"github.com/iserd/iserd/pdu"
 )
 
@@ -38,8 +39,9 @@ func (x *Traffic) AddTo(t *TrafficTotals) {
 // counting is plain arithmetic; the atomic additions come once for each turn and
 // opcode.
 type counted struct {
-	pdus  [opcodes]uint32
-	dirty uint64 // has a bit for each opcode with a count
+	pdus    [opcodes]uint32
+	dirty   uint64        // has a bit for each opcode with a count
+	nexuses []*scsi.Nexus // that have answered commands
 }
 
 // Count counts a PDU that was received whole, or is queued. It is for the
@@ -67,4 +69,9 @@ func (c *Conn) Publish() {
 		c.counted.pdus[i] = 0
 	}
 	c.counted.dirty = 0
+	for i, n := range c.counted.nexuses {
+		n.Publish()
+		c.counted.nexuses[i] = nil
+	}
+	c.counted.nexuses = c.counted.nexuses[:0]
 }

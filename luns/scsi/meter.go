@@ -184,12 +184,17 @@ func (s *Stats) Add(o *Stats) {
 // sampleEvery is how many commands share one measurement of latency, where a
 // command runs inline and takes about as long as its measurement. Those that
 // wait for a worker are all measured: they are the slow ones.
-const sampleEvery = 8
+const sampleEvery = 16
 
 // meter counts the commands of one I_T_L nexus. It is written by the nexus's
 // connection, so that no cache line is shared with others, and read by anybody.
 type meter struct {
-	seq                     uint8 // counts commands, for sampling; the connection's own
+	own struct { // the connection's alone
+		seq                     uint8  // counts commands, for sampling
+		dirty                   uint16 // has a bit for each class in ops, since the last Publish
+		ops                     [NumOpClasses]uint32
+		bytesRead, bytesWritten uint64
+	}
 	waiting                 atomic.Int64
 	ops                     [NumOpClasses]atomic.Uint64
 	bytesRead, bytesWritten atomic.Uint64
@@ -258,7 +263,7 @@ func (x *Meter) Begin(c *Command, batch int64) {
 		c.Nexus.meter.Store(m)
 	}
 	*x = Meter{m: m, arrived: batch, ready: batch, weight: sampleEvery, class: ClassOf(c.CDB)}
-	if m.seq++; m.seq%sampleEvery == 0 {
+	if m.own.seq++; m.own.seq%sampleEvery == 0 {
 		x.exec = Nanotime()
 	}
 }
@@ -310,18 +315,21 @@ func (x *Meter) Ready(batch int64) {
 	}
 }
 
-// End counts a command that is answered in this batch. Bytes is what it moved.
-func (x *Meter) End(c *Command, batch int64, bytes int) {
+// End counts a command that is answered in this batch. Bytes is what it moved. If
+// first is true, its nexus is to be published at the end of the turn.
+func (x *Meter) End(c *Command, batch int64, bytes int) (first bool) {
 	m := x.take()
 	if m == nil {
-		return
+		return false
 	}
-	m.ops[x.class].Add(1)
+	first = m.own.dirty == 0
+	m.own.dirty |= 1 << x.class
+	m.own.ops[x.class]++
 	switch x.class {
 	case OpRead:
-		m.bytesRead.Add(uint64(bytes))
+		m.own.bytesRead += uint64(bytes)
 	case OpWrite:
-		m.bytesWritten.Add(uint64(bytes))
+		m.own.bytesWritten += uint64(bytes)
 	default:
 	}
 	switch {
@@ -333,6 +341,30 @@ func (x *Meter) End(c *Command, batch int64, bytes int) {
 	if c.Status != Good {
 		m.failed(c)
 	}
+	return first
+}
+
+// Publish makes visible what was counted of the nexus, in the context of its
+// connection: within a turn counting is plain arithmetic, and the atomic additions
+// come once for each turn.
+func (n *Nexus) Publish() {
+	m := n.meter.Load()
+	if m == nil {
+		return
+	}
+	o := &m.own
+	for d := o.dirty; d != 0; d &= d - 1 {
+		i := bits.TrailingZeros16(d)
+		m.ops[i].Add(uint64(o.ops[i]))
+		o.ops[i] = 0
+	}
+	if o.bytesRead > 0 {
+		m.bytesRead.Add(o.bytesRead)
+	}
+	if o.bytesWritten > 0 {
+		m.bytesWritten.Add(o.bytesWritten)
+	}
+	o.dirty, o.bytesRead, o.bytesWritten = 0, 0, 0
 }
 
 func (x *Meter) observe(m *meter, exec, end int64, weight uint64) {

@@ -73,6 +73,11 @@ func TestMeter(t *testing.T) {
 	x.End(c, 9000, 512)
 	x.Lost() // answered already
 	lost.Lost()
+	if s := p.Stats(); s.Ops[OpRead] != 0 {
+		t.Errorf("before the end of the turn: %+v", s)
+	}
+	n.Publish()
+	n.Publish() // nothing is counted twice
 	s := p.Stats()
 	if s.Ops[OpRead] != 1 || s.BytesRead != 512 || s.InFlight != 0 || s.Aborted != 1 {
 		t.Errorf("%+v", s)
@@ -98,12 +103,18 @@ func TestMeterSample(t *testing.T) {
 	p := NewPort()
 	n := p.Attach(&ITNexus{})
 	c := &Command{Nexus: n, CDB: []byte{0x2A, 0, 0, 0, 0, 0, 0, 0, 1, 0}}
-	for range 10 * sampleEvery {
+	for i := range 10 * sampleEvery {
 		var x Meter
 		x.Begin(c, Nanotime())
-		x.End(c, 0, 512)
+		if first := x.End(c, 0, 512); first != (i == 0) {
+			t.Errorf("command %d: first of the turn: %v", i, first)
+		}
 	}
+	n.Publish()
 	s := n.Stats()
+	if s.BytesWritten != 10*sampleEvery*512 {
+		t.Errorf("%d bytes", s.BytesWritten)
+	}
 	if got := s.Latency[LatencyWrite][StageTotal].Count(); got != s.Ops[OpWrite] || got != 10*sampleEvery {
 		t.Errorf("%d latencies of %d commands", got, s.Ops[OpWrite])
 	}

@@ -2,8 +2,9 @@ package interop_test
 
 import (
 	"bytes"
+	"context"
 	_ "embed"
-	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -118,17 +119,21 @@ func TestREADMETryIt(t *testing.T) {
 	if page == nil {
 		t.Fatal("no web page is named")
 	}
-	n.Do(func() {
-		resp, err := http.Get(page[1]) //nolint:noctx // on the thread that is in the namespace
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			t.Errorf("%s: %s", page[1], resp.Status)
-		}
-	})
+	browser := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(_ context.Context, network, addr string) (c net.Conn, err error) {
+			n.Do(func() { c, err = net.DialTimeout(network, addr, 10*time.Second) })
+			return c, err
+		},
+	}}
+	resp, err := browser.Get(page[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s", page[1], resp.Status)
+	}
 }
 
 func lines(block string) (out []string) {
@@ -155,6 +160,6 @@ func TestREADMEMountedDisk(t *testing.T) {
 		"UNMOUNT": blocks[2][1],
 	}})
 	if !strings.Contains(r.Output, "lab: readme: done") {
-		t.Error(fmt.Sprintf("the guest did not finish:\n%s", r.Output))
+		t.Errorf("the guest did not finish:\n%s", r.Output)
 	}
 }
