@@ -103,7 +103,7 @@ func TestREADMETryIt(t *testing.T) {
 	}
 	n, dir := lab.NewNet(t), clone(t)
 	background(t, n, dir, server[0], "127.0.0.1:3260")
-	for i, want := range []string{`Lun:0 .*Size:1G`, `virtual size: 1 GiB`, `IOPS`} {
+	for i, want := range []string{`Lun:0 +Type:DIRECT_ACCESS`, `virtual size: 1 GiB`, `IOPS`} {
 		cmd := exec.Command("bash", "-ec", clients[i])
 		var out bytes.Buffer
 		cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &out
