@@ -86,6 +86,9 @@ func (k *checker) lun(l *LUN, users map[BackendRef]*LUN) {
 	if b == nil {
 		return // reported where the reference is
 	}
+	if l.good("thin_threshold", "thin") && l.ThinThreshold > 0 && (!l.Thin || b.Kind != BackendFile) {
+		k.errorf(l.At("thin_threshold"), "Threshold of what is not thin", "Only a LUN with thin = true on a backend of kind \"file\" has a store that can run out: its file system.")
+	}
 	if first, taken := users[l.Backend]; taken {
 		k.errorf(l.At("backend"), "Backend used twice", "%s is already behind the LUN at %s; two LUNs on one store would not know of each other's writes.",
 			l.Backend, place(first.Header()))

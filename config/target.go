@@ -86,6 +86,10 @@ type LUN struct {
 	Product string `hcl:"product,optional" kind:"ascii" default:"VIRTUAL-DISK" minlen:"1" maxlen:"16" ref:"SPC-5 6.6.2"`
 	// Thin: announce thin provisioning: UNMAP and WRITE SAME with UNMAP.
 	Thin bool `hcl:"thin,optional" default:"false" ref:"SBC-4 4.7"`
+	// ThinThreshold is the part of the backend's store, in percent, whose use is
+	// told to initiators, once each time it is reached: THIN PROVISIONING SOFT
+	// THRESHOLD REACHED. For a file the store is its file system. 0 is none.
+	ThinThreshold int `hcl:"thin_threshold,optional" default:"0" min:"0" max:"99" ref:"SBC-4 4.7.3.7"`
 	// ReadOnly: refuse writes with DATA PROTECT.
 	ReadOnly bool `hcl:"read_only,optional" default:"false" ref:"SBC-4 4.4.2"`
 	// Removable: report a removable medium, which initiators can lock and eject.

@@ -257,6 +257,8 @@ var wrong = []struct{ name, src, want string }{
 	{"lun: number too large", lan + mem + strings.Replace(scratch, "lun \"0\"", "lun ‸\"16384\"", 1), "A LUN is a number from 0 to"},
 	{"lun: number twice", `backend "null" "n" { size = "1GiB" }` + "\n" + withLUN("}\nlun ‸\"0\" {\nbackend = backend.null.n"), "already defined"},
 	{"lun: block size", withLUN("block_size = ‸1024"), "one of 512, 4096"},
+	{"lun: threshold of memory", withLUN("thin = true\nthin_threshold = ‸80"), "a backend of kind \"file\""},
+	{"lun: threshold out of range", withLUN("thin_threshold = ‸100"), "from 0 to 99"},
 	{"lun: block size does not divide", lan + "backend \"file\" \"f\" { path = \"/srv/luns/s512.img\" }\ntarget \"iqn.2026-11.com.example:t\" {\ninsecure = true\nlun \"0\" {\nbackend = backend.file.f\nblock_size = ‸4096\n}\n}\n", "not a multiple of the block size 4096"},
 	{"lun: serial too long", withLUN("serial = ‸\"" + strings.Repeat("1", 33) + "\""), "Too long"},
 	{"lun: serial empty", withLUN("serial = ‸\"\""), "Too short"},

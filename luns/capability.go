@@ -78,6 +78,15 @@ type Refresher interface {
 	Refresh(ctx context.Context) (size int64, err error)
 }
 
+// ResourceCounter is the capability of knowing how much capacity there is to be
+// allocated (SBC-4 4.7.3.7).
+type ResourceCounter interface {
+	// Resources returns the bytes that are in use and those that are still
+	// free, of the store that the backend allocates from. Others may share
+	// it. It may block.
+	Resources(ctx context.Context) (used, available int64, err error)
+}
+
 // Mapper is the capability of being ordinary memory.
 type Mapper interface {
 	// Memory returns the whole content, len == Info().Size. Reading and

@@ -367,15 +367,17 @@ func sessionLimits(s *config.Session) login.Limits {
 // server of the names, and stays the same as long as they do.
 func unitConfig(l *config.LUN) (scsi.Config, error) {
 	u := scsi.Config{
-		Vendor:     l.Vendor,
-		Product:    l.Product,
-		Revision:   revision,
-		Serial:     l.Serial,
-		BlockSize:  int(l.BlockSize),
-		ReadOnly:   l.ReadOnly,
-		Removable:  l.Removable,
-		Thin:       l.Thin,
-		WriteCache: l.WriteCache,
+		Vendor:    l.Vendor,
+		Product:   l.Product,
+		Revision:  revision,
+		Serial:    l.Serial,
+		BlockSize: int(l.BlockSize),
+		ReadOnly:  l.ReadOnly,
+		Removable: l.Removable,
+
+		Thin:          l.Thin,
+		ThinThreshold: l.ThinThreshold,
+		WriteCache:    l.WriteCache,
 	}
 	if l.NAA != "" {
 		naa, err := strconv.ParseUint(strings.TrimPrefix(l.NAA, "naa."), 16, 64)

@@ -81,7 +81,7 @@ func init() {
 type device = fdio.Device
 
 // Backend is an open file. Besides luns.Backend it has luns.Trier, Zeroer,
-// Extenter, Refresher and Resizer, and Unmapper if the file system can punch
+// Extenter, Refresher, Resizer and ResourceCounter, and Unmapper if the file system can punch
 // holes; luns.As tells.
 type Backend struct {
 	*device
@@ -98,6 +98,8 @@ var (
 	_ luns.Extenter  = (*Backend)(nil)
 	_ luns.Refresher = (*Backend)(nil)
 	_ luns.Resizer   = (*Backend)(nil)
+
+	_ luns.ResourceCounter = (*Backend)(nil)
 )
 
 // As implements luns.Asker.
@@ -116,6 +118,8 @@ func (b *Backend) As(target any) bool {
 	case *luns.Refresher:
 		*t = b
 	case *luns.Resizer:
+		*t = b
+	case *luns.ResourceCounter:
 		*t = b
 	default:
 		return false
@@ -149,6 +153,20 @@ func (b *Backend) Resize(ctx context.Context, size int64) error {
 	}
 	_, err = b.Refresh(ctx)
 	return err
+}
+
+// Resources implements luns.ResourceCounter: they are those of the file system,
+// without what it keeps for the superuser.
+func (b *Backend) Resources(ctx context.Context) (used, available int64, err error) {
+	if err := b.Enter(ctx); err != nil {
+		return 0, 0, err
+	}
+	defer b.Leave()
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(b.FD(), &fs); err != nil {
+		return 0, 0, fmt.Errorf("file: file system of %s: %w", b.opts.Path, classified(err))
+	}
+	return int64(fs.Blocks-fs.Bfree) * fs.Bsize, int64(fs.Bavail) * fs.Bsize, nil
 }
 
 func fileSize(fd int) (int64, error) {

@@ -34,6 +34,10 @@ func (b *Backend) As(target any) bool {
 		next, ok := luns.As[luns.Trier](b.next)
 		*t = trier{b, next}
 		return ok && b.try
+	case *luns.ResourceCounter:
+		next, ok := luns.As[luns.ResourceCounter](b.next)
+		*t = next // no request for the medium: nothing for the hook
+		return ok
 	default:
 		return false
 	}

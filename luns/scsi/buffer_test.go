@@ -170,7 +170,7 @@ func (c *counted) Resources(context.Context) (used, available int64, err error) 
 }
 
 func (c *counted) As(target any) bool {
-	if t, ok := target.(*scsi.ResourceCounter); ok {
+	if t, ok := target.(*luns.ResourceCounter); ok {
 		*t = c
 		return true
 	}
@@ -262,6 +262,16 @@ func TestThinThreshold(t *testing.T) {
 		if got := write(); got != step.told {
 			t.Errorf("step %d: told %v", i, got)
 		}
+	}
+	// The Logical Block Provisioning mode page, SBC-4 6.5.9: 80 % of 1000 MiB.
+	b.used, b.available = 500<<20, 500<<20
+	write()
+	page := r.good([]byte{0x5A, 0x08, 0x1C, 0x02, 0, 0, 0, 0, 255, 0}, nil)[8:]
+	if diff := cmp.Diff(unhex(t, "5c 02 0014 00"+nul(11)+"81 02 0000 00000320"), page); diff != "" {
+		t.Errorf("mode page (-want +got)\n%s", diff)
+	}
+	if got := r.do([]byte{0x55, 0x10, 0, 0, 0, 0, 0, 0, 32, 0}, append(make([]byte, 8), page...)); got.status != scsi.Good {
+		t.Errorf("MODE SELECT of what is: %v", got)
 	}
 	// The end of all space.
 	b.hook = func(string, int64, int64) error { return luns.ErrNoSpace }

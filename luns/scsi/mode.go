@@ -23,6 +23,7 @@ const (
 // the PAGE CODE byte on.
 type modePage struct {
 	code, subpage byte
+	needs         caps
 	current       func(u *Unit) []byte
 	defaults      func(u *Unit) []byte
 	changeable    func(u *Unit) []byte // a one for each bit MODE SELECT may change
@@ -79,6 +80,11 @@ var modePages = [...]modePage{
 		current:    func(*Unit) []byte { return []byte{0x1C, 0x0A, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0} },
 		defaults:   func(*Unit) []byte { return []byte{0x1C, 0x0A, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0} },
 		changeable: func(*Unit) []byte { return []byte{0x1C, 0x0A, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} },
+	}, {
+		code: 0x1C, subpage: 0x02, needs: capThreshold,
+		current:    provisioningPage,
+		defaults:   provisioningPage,
+		changeable: func(*Unit) []byte { return append([]byte{0x1C | 0x40, 0x02, 0, 0x14}, make([]byte, 20)...) },
 	},
 }
 
@@ -159,7 +165,7 @@ func (c *Command) checkModePage() bool {
 	for i := range modePages {
 		if p := &modePages[i]; p.code == page {
 			known = true
-			if p.selected(page, subpage) {
+			if p.selected(c.unit, page, subpage) {
 				return true
 			}
 		}
@@ -170,9 +176,9 @@ func (c *Command) checkModePage() bool {
 	return c.failField(inCDB, 2, 5)
 }
 
-// selected reports whether page and subpage code of a CDB select p.
-func (p *modePage) selected(page, subpage byte) bool {
-	return (page == allPages || page == p.code) && (subpage == allSubpages || subpage == p.subpage)
+// selected reports whether page and subpage code of a CDB select p, and u has it.
+func (p *modePage) selected(u *Unit, page, subpage byte) bool {
+	return p.needs&^u.caps == 0 && (page == allPages || page == p.code) && (subpage == allSubpages || subpage == p.subpage)
 }
 
 // runModeSense is SPC-5 6.14 and 6.15.
@@ -196,7 +202,7 @@ func runModeSense(c *Command, _ mode) bool {
 	b = append(b, desc...)
 	for i := range modePages {
 		p := &modePages[i]
-		if !p.selected(c.CDB[2]&0x3F, c.CDB[3]) {
+		if !p.selected(u, c.CDB[2]&0x3F, c.CDB[3]) {
 			continue
 		}
 		form := p.current

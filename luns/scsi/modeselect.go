@@ -48,7 +48,7 @@ func runModeSelect(c *Command, _ mode) bool {
 	}
 	changed := false
 	for at = first; at < len(list); {
-		p, n := findPage(list[at:])
+		p, n := c.unit.findPage(list[at:])
 		page := list[at : at+n]
 		if p.apply != nil && string(page[1:]) != string(p.current(c.unit)[1:]) {
 			p.apply(c.unit, page)
@@ -122,7 +122,7 @@ func (c *Command) checkBlockDescriptor(d []byte, at int) bool {
 
 // findPage returns the table's page for the one at the head of b, nil if there
 // is none or b is too short, and its length.
-func findPage(b []byte) (*modePage, int) {
+func (u *Unit) findPage(b []byte) (*modePage, int) {
 	if len(b) < 2 {
 		return nil, 0
 	}
@@ -134,7 +134,7 @@ func findPage(b []byte) (*modePage, int) {
 		subpage, n = b[1], 4+int(binary.BigEndian.Uint16(b[2:]))
 	}
 	for i := range modePages {
-		if p := &modePages[i]; p.code == code && p.subpage == subpage {
+		if p := &modePages[i]; p.code == code && p.subpage == subpage && p.needs&^u.caps == 0 {
 			return p, n
 		}
 	}
@@ -144,7 +144,7 @@ func findPage(b []byte) (*modePage, int) {
 // checkPage checks the page at list[at:]: known, of the right length, and
 // equal to the current values but for changeable bits.
 func (c *Command) checkPage(list []byte, at int) (n int, ok bool) {
-	p, n := findPage(list[at:])
+	p, n := c.unit.findPage(list[at:])
 	if n == 0 || n > len(list)-at {
 		c.Fail(IllegalRequest, ParameterListLengthError)
 		return 0, false

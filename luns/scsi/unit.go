@@ -54,7 +54,7 @@ type Config struct {
 	Thin     bool // announce logical block provisioning; needs a luns.Unmapper
 	// ThinThreshold is the part of the backend's capacity, in percent, whose
 	// use makes THIN PROVISIONING SOFT THRESHOLD REACHED known to initiators.
-	// It needs Thin and a ResourceCounter; 0 is none.
+	// It needs Thin and a luns.ResourceCounter; 0 is none.
 	ThinThreshold int
 
 	Removable bool // RMB: the medium can be ejected with START STOP UNIT
@@ -104,6 +104,7 @@ const (
 	capExtents
 	capAtomic
 	capResources
+	capThreshold
 )
 
 // Unit is one incarnation of a logical unit over an open backend. All methods
@@ -127,9 +128,9 @@ type Unit struct {
 	volatile   bool // the backend has a volatile cache
 	maxBlocks  uint64
 
-	atomicBlocks uint64          // MAXIMUM ATOMIC TRANSFER LENGTH
-	resources    ResourceCounter // nil if not known
-	watch        *thinWatch      // nil without a threshold
+	atomicBlocks uint64               // MAXIMUM ATOMIC TRANSFER LENGTH
+	resources    luns.ResourceCounter // nil if not known
+	watch        *thinWatch           // nil without a threshold
 
 	capacity        atomic.Uint64 // logical blocks
 	descriptorSense atomic.Bool   // D_SENSE

@@ -25,6 +25,8 @@ const (
 	// test takes 0.2 s.
 	oneLimit = 20 * time.Second
 	allLimit = 5 * time.Minute
+	// Sanitize.Reset looks once a minute whether the unit is ready again.
+	slowLimit = 2 * time.Minute
 )
 
 var update = flag.Bool("update", false, "write "+expected+" anew, keeping the reasons of unchanged lines")
@@ -45,21 +47,20 @@ func TestLibiscsiSuite(t *testing.T) {
 	rows := make(map[string]row, len(names))
 
 	d := startTarget(t)
+	long := make(map[string]Outcome)
 	for _, name := range names {
-		r := Result{Name: name, Outcome: NoEnd}
-		out, err := runSuite(d, name, oneLimit)
-		if results := parseCUnit(out); len(results) == 1 {
-			r = results[0] // even if the process crashed later
-		}
-		if r.Outcome == NoEnd {
-			r.Text = fmt.Sprintf("%v\n%s", err, out)
-		}
+		r := runAlone(d, name, unitFor(name))
 		rows[name] = row{alone: r.Outcome, together: NoEnd}
 		note(t, "alone", r)
+		if unitFor(name) == thinUnit {
+			r := runAlone(d, name, longUnit)
+			long[name] = r.Outcome
+			note(t, "on 4096 byte blocks", r)
+		}
 	}
 
 	d = startTarget(t)
-	out, err := runSuite(d, "", allLimit)
+	out, err := runSuite(d, "", thinUnit, allLimit)
 	if err != nil {
 		t.Logf("suite in one process: %v", err)
 	}
@@ -73,6 +74,28 @@ func TestLibiscsiSuite(t *testing.T) {
 		return // another daemon's outcome is for comparison by eye
 	}
 	compare(t, names, rows)
+	for name, o := range long {
+		if want := rows[name].alone; o != want {
+			t.Errorf("%s: %s on blocks of 4096 bytes, %s on blocks of 512", name, o, want)
+		}
+	}
+}
+
+// runAlone runs one test in a process of its own.
+func runAlone(d *target.Daemon, name string, unit int) Result {
+	limit := oneLimit
+	if unit == slowUnit {
+		limit = slowLimit
+	}
+	r := Result{Name: name, Outcome: NoEnd}
+	out, err := runSuite(d, name, unit, limit)
+	if results := parseCUnit(out); len(results) == 1 {
+		r = results[0] // even if the process crashed later
+	}
+	if r.Outcome == NoEnd {
+		r.Text = fmt.Sprintf("%v\n%s", err, out)
+	}
+	return r
 }
 
 // note logs what a test that did not pass printed.
@@ -93,6 +116,8 @@ const (
 	protectedUnit        // write protected
 	removableUnit
 	fileUnit // with several logical blocks in a physical one
+	slowUnit // on which an operation takes so long that it can be watched
+	longUnit // with blocks of 4096 bytes
 )
 
 func startTarget(t *testing.T) *target.Daemon {
@@ -102,6 +127,8 @@ func startTarget(t *testing.T) *target.Daemon {
 		protectedUnit: {Size: 128 << 20, Thin: true, ReadOnly: true},
 		removableUnit: {Size: 128 << 20, Thin: true, Removable: true},
 		fileUnit:      {Size: 128 << 20, Thin: true, Path: filepath.Join(t.TempDir(), "disk")},
+		slowUnit:      {Size: 32 << 20, Thin: true, HCL: `    filter "delay" { write = "300ms" }`},
+		longUnit:      {Size: 128 << 20, Thin: true, BlockSize: 4096},
 	}})
 }
 
@@ -115,6 +142,8 @@ func unitFor(name string) int {
 		return removableUnit
 	case test == "InvalidDataOutSize", test == "UnmapUnaligned":
 		return fileUnit
+	case name == "Sanitize.Reset":
+		return slowUnit
 	default:
 		return thinUnit
 	}
@@ -143,10 +172,10 @@ func suiteTests(t *testing.T) []string {
 
 // runSuite runs one test, or all of them for an empty name. The suite's exit
 // status says nothing: only a signal or the end of the time is an error.
-func runSuite(d *target.Daemon, name string, limit time.Duration) (string, error) {
+func runSuite(d *target.Daemon, name string, unit int, limit time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	test, url := "ALL", d.URL(unitFor(name))
+	test, url := "ALL", d.URL(unit)
 	if name != "" {
 		test += "." + name
 	}

@@ -37,7 +37,8 @@ const (
 	prRegisterIgnore = 6
 )
 
-// What a command ends with: "GOOD", "CONFLICT", or the additional sense code.
+// What a command ends with: "GOOD", "CONFLICT", or sense key, additional sense
+// code and its qualifier.
 const (
 	good                   = "GOOD"
 	conflict               = "CONFLICT"
@@ -119,15 +120,20 @@ func (c *cluster) do(i int, cdb, out []byte, in int) (string, []byte) {
 	if err != nil {
 		c.t.Fatalf("%s: % X: %v", c.nodes[i].name, cdb, err)
 	}
+	return outcome(r), r.Data
+}
+
+// outcome is how a command ended.
+func outcome(r *initiator.Result) string {
 	switch key, asc, ascq, ok := initiator.DecodeSense(r.Sense); {
 	case r.Status == 0:
-		return good, r.Data
+		return good
 	case r.Status == 0x18:
-		return conflict, nil
+		return conflict
 	case ok:
-		return fmt.Sprintf("%X/%02X/%02X", key, asc, ascq), nil
+		return fmt.Sprintf("%X/%02X/%02X", key, asc, ascq)
 	default:
-		return fmt.Sprintf("status %02X", r.Status), nil
+		return fmt.Sprintf("status %02X", r.Status)
 	}
 }
 
