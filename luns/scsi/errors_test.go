@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"iter"
 	"testing"
 
@@ -14,8 +15,25 @@ import (
 	"github.com/iserd/iserd/luns/scsi"
 )
 
-// TestEveryBackendCallFails lets the k-th backend call of each command fail:
-// the command is never GOOD, and the range is free afterwards.
+// errorTable is what each class of errors becomes: of ErrMedium what the failing
+// call wrote, or could not read, decides.
+var errorTable = []struct {
+	err         error
+	status      scsi.Status
+	key         scsi.SenseKey
+	read, write scsi.ASC
+}{
+	{luns.ErrMedium, scsi.CheckCondition, scsi.MediumError, scsi.UnrecoveredReadError, scsi.WriteErr},
+	{luns.ErrNoSpace, scsi.CheckCondition, scsi.DataProtect, scsi.SpaceAllocationFailed, scsi.SpaceAllocationFailed},
+	{luns.ErrReadOnly, scsi.CheckCondition, scsi.DataProtect, scsi.WriteProtected, scsi.WriteProtected},
+	{luns.ErrOffline, scsi.CheckCondition, scsi.IllegalRequest, scsi.LUNotSupported, scsi.LUNotSupported},
+	{luns.ErrTransient, scsi.Busy, 0, 0, 0},
+	{io.ErrUnexpectedEOF, scsi.CheckCondition, scsi.HardwareError, scsi.InternalTargetFailure, scsi.InternalTargetFailure},
+}
+
+// TestEveryBackendCallFails lets the k-th backend call of each command fail with
+// each class of errors: the command is never GOOD, its sense is that of the table,
+// and the range is free afterwards.
 func TestEveryBackendCallFails(t *testing.T) {
 	unmapCDB, unmapList := unmapCmd(0, 8, 16, 8)
 	status := rw16(0x9E, 0, 1000)
@@ -46,30 +64,35 @@ func TestEveryBackendCallFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newFake(4 * mib)
 			r := newRig(t, baseConfig, b)
-			for k := 0; ; k++ {
-				calls := 0
-				b.hook = func(string, int64, int64) error {
-					calls++
-					if calls == k+1 {
-						return luns.ErrMedium
+			for k := range tt.calls {
+				for _, e := range errorTable {
+					calls, failed := 0, ""
+					b.hook = func(op string, _, _ int64) error {
+						if calls++; calls == k+1 {
+							failed = op
+							return fmt.Errorf("disk: %w", e.err)
+						}
+						return nil
 					}
-					return nil
-				}
-				got := r.do(tt.cdb, tt.out)
-				b.hook = nil
-				if k == tt.calls {
-					if got.status != scsi.Good || calls != tt.calls {
-						t.Errorf("without failure: %v after %d calls", got, calls)
+					got := r.do(tt.cdb, tt.out)
+					b.hook = nil
+					want := e.write
+					if failed == "read" || failed == "extents" {
+						want = e.read
 					}
-					break
+					if key, asc := got.key(); got.status != e.status || key != e.key || asc != want {
+						t.Errorf("call %d, a %s, fails with %v: %v, want %v %v %v", k+1, failed, e.err, got, e.status, e.key, want)
+					}
+					if n := r.unit.Inflight(); n != 0 {
+						t.Errorf("call %d fails: %d commands in flight", k+1, n)
+					}
+					clear(b.mem)
 				}
-				if key, _ := got.key(); got.status != scsi.CheckCondition || key != scsi.MediumError {
-					t.Errorf("call %d fails: %v", k+1, got)
-				}
-				if n := r.unit.Inflight(); n != 0 {
-					t.Errorf("call %d fails: %d commands in flight", k+1, n)
-				}
-				clear(b.mem)
+			}
+			calls := 0
+			b.hook = func(string, int64, int64) error { calls++; return nil }
+			if got := r.do(tt.cdb, tt.out); got.status != scsi.Good || calls != tt.calls {
+				t.Errorf("without failure: %v after %d calls", got, calls)
 			}
 		})
 	}
