@@ -97,7 +97,7 @@ var hclKeys = map[string]string{
 func (p iserd) hcl(d *Daemon) string {
 	var b strings.Builder
 	w := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
-	w("log { level = %q }\n", "info")
+	w("log { level = %q }\n%s", "info", d.Limits)
 	if d.StateDir {
 		w("node { state_dir = %q }\n", p.state(d))
 	}

@@ -42,6 +42,8 @@ type Config struct {
 	// restarts.
 	StateDir bool
 	LUNs     []LUN
+	// Limits is the limits block of iserd's configuration, whole.
+	Limits string
 	// Session are parameters by their RFC 7143 names, such as "InitialR2T":
 	// "Yes" or "MaxBurstLength": "262144"; what is left out is the daemon's
 	// default. Digests are always None and CRC32C, as the initiator likes.
