@@ -1,7 +1,6 @@
 package block
 
 import (
-	"context"
 	"errors"
 
 	"github.com/iserd/iserd/luns"
@@ -30,17 +29,7 @@ func NewOpener(opts Options) (luns.Opener, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	health := new(fdio.Health)
-	return func(ctx context.Context) (luns.Backend, error) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		b, err := open(opts, health)
-		if err != nil {
-			return nil, err
-		}
-		return b, nil
-	}, nil
+	return fdio.Opener(func(h *fdio.Health) (*Backend, error) { return open(opts, h) }), nil
 }
 
 // Open opens the device. The caller owns the backend.
@@ -51,26 +40,14 @@ func Open(opts Options) (*Backend, error) {
 	return open(opts, new(fdio.Health))
 }
 
-func init() {
-	luns.Register("block", func(decode func(any) error) (luns.Opener, error) {
-		var opts Options
-		if err := decode(&opts); err != nil {
-			return nil, err
-		}
-		return NewOpener(opts)
-	})
-}
+func init() { fdio.Register("block", NewOpener) }
 
 type device = fdio.Device
 
 // Backend is an open block device. Besides luns.Backend it has luns.Zeroer
 // and Refresher, Trier unless Options.DirectIO is set, and Unmapper if the
 // device discards; luns.As tells.
-type Backend struct {
-	*device
-	opts       Options
-	canDiscard bool
-}
+type Backend struct{ *device }
 
 var (
 	_ luns.Backend   = (*Backend)(nil)
@@ -80,22 +57,3 @@ var (
 	_ luns.Zeroer    = (*Backend)(nil)
 	_ luns.Refresher = (*Backend)(nil)
 )
-
-// As implements luns.Asker.
-func (b *Backend) As(target any) bool {
-	switch t := target.(type) {
-	case *luns.Trier:
-		*t = b
-		return !b.opts.DirectIO
-	case *luns.Unmapper:
-		*t = b
-		return b.canDiscard
-	case *luns.Zeroer:
-		*t = b
-	case *luns.Refresher:
-		*t = b
-	default:
-		return false
-	}
-	return true
-}

@@ -25,7 +25,6 @@ func open(opts Options, health *fdio.Health) (*Backend, error) {
 		return nil, err
 	}
 	cfg.Health = health
-	canDiscard := cfg.Punch != nil
 	d, err := fdio.New(fd, cfg)
 	if err != nil {
 		return nil, err
@@ -34,7 +33,7 @@ func open(opts Options, health *fdio.Health) (*Backend, error) {
 		_ = d.Close()
 		return nil, fmt.Errorf("block: %s has no capacity: %w", opts.Path, luns.ErrOffline)
 	}
-	return &Backend{device: d, opts: opts, canDiscard: canDiscard}, nil
+	return &Backend{device: d}, nil
 }
 
 func openDevice(opts Options) (int, error) {
@@ -42,30 +41,19 @@ func openDevice(opts Options) (int, error) {
 	// its effect is undefined, so look first.
 	var st unix.Stat_t
 	if err := unix.Stat(opts.Path, &st); err != nil {
-		return -1, fmt.Errorf("block: %s: %w", opts.Path, classified(err))
+		return -1, fmt.Errorf("block: %s: %w", opts.Path, fdio.Classified(err))
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
 		return -1, fmt.Errorf("block: %s is not a block device", opts.Path)
 	}
-	flags := unix.O_RDWR | unix.O_CLOEXEC | unix.O_EXCL
-	if opts.ReadOnly {
-		flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_EXCL
-	}
-	if opts.DirectIO {
-		flags |= unix.O_DIRECT
-	}
-	for {
-		fd, err := unix.Open(opts.Path, flags, 0)
-		switch {
-		case err == nil:
-			return fd, nil
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.EBUSY):
-			return -1, fmt.Errorf("block: %s is in use%s: %w", opts.Path, users(st.Rdev), luns.ErrTransient)
-		default:
-			return -1, fmt.Errorf("block: open %s: %w", opts.Path, classified(err))
-		}
+	fd, err := fdio.Open(opts.Path, fdio.Flags(opts.ReadOnly, opts.DirectIO)|unix.O_EXCL)
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		return -1, fmt.Errorf("block: %s is in use%s: %w", opts.Path, users(st.Rdev), luns.ErrTransient)
+	case err != nil:
+		return -1, fmt.Errorf("block: open %s: %w", opts.Path, fdio.Classified(err))
+	default:
+		return fd, nil
 	}
 }
 
@@ -91,7 +79,7 @@ func users(rdev uint64) string {
 func configure(fd int, opts Options) (fdio.Config, error) {
 	logical, err := unix.IoctlGetInt(fd, unix.BLKSSZGET)
 	if err != nil {
-		return fdio.Config{}, fmt.Errorf("block: logical block size of %s: %w", opts.Path, classified(err))
+		return fdio.Config{}, fmt.Errorf("block: logical block size of %s: %w", opts.Path, fdio.Classified(err))
 	}
 	physical, err := unix.IoctlGetInt(fd, unix.BLKPBSZGET)
 	if err != nil || physical < logical {
@@ -139,7 +127,7 @@ func configureUnmap(cfg *fdio.Config, disk string) {
 	granularity := int(fdio.SysInt(disk, "queue/discard_granularity"))
 	switch {
 	case fdio.SysInt(disk, "queue/write_zeroes_unmap_max_hw_bytes") > 0:
-		cfg.Punch, cfg.Zero = punch, zeroOrPunch
+		cfg.Punch, cfg.Zero = fdio.Punch, fdio.ZeroOrPunch(zeroOut)
 		cfg.Info.UnmapZeroes = true
 	case fdio.SysInt(disk, "queue/discard_max_bytes") > 0:
 		cfg.Punch = discard
@@ -186,28 +174,9 @@ func zeroOut(fd int, off, n int64, _ bool) error {
 	return ioctl(fd, unix.BLKZEROOUT, unsafe.Pointer(&r))
 }
 
-// punch deallocates a range that reads as zeros afterwards.
-func punch(fd int, off, n int64) error {
-	return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
-}
-
-func zeroOrPunch(fd int, off, n int64, mayUnmap bool) error {
-	if mayUnmap {
-		return punch(fd, off, n)
-	}
-	return zeroOut(fd, off, n, false)
-}
-
 func ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg)); errno != 0 {
 		return errno
 	}
 	return nil
-}
-
-func classified(err error) error {
-	if class := fdio.Class(err); class != nil {
-		return fmt.Errorf("%w (%w)", class, err)
-	}
-	return err
 }

@@ -47,17 +47,7 @@ func NewOpener(opts Options) (luns.Opener, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	health := new(fdio.Health)
-	return func(ctx context.Context) (luns.Backend, error) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		b, err := open(opts, health)
-		if err != nil {
-			return nil, err
-		}
-		return b, nil
-	}, nil
+	return fdio.Opener(func(h *fdio.Health) (*Backend, error) { return open(opts, h) }), nil
 }
 
 // Open opens the file. The caller owns the backend.
@@ -68,15 +58,7 @@ func Open(opts Options) (*Backend, error) {
 	return open(opts, new(fdio.Health))
 }
 
-func init() {
-	luns.Register("file", func(decode func(any) error) (luns.Opener, error) {
-		var opts Options
-		if err := decode(&opts); err != nil {
-			return nil, err
-		}
-		return NewOpener(opts)
-	})
-}
+func init() { fdio.Register("file", NewOpener) }
 
 type device = fdio.Device
 
@@ -85,8 +67,7 @@ type device = fdio.Device
 // holes; luns.As tells.
 type Backend struct {
 	*device
-	opts     Options
-	canPunch bool
+	opts Options
 }
 
 var (
@@ -105,24 +86,14 @@ var (
 // As implements luns.Asker.
 func (b *Backend) As(target any) bool {
 	switch t := target.(type) {
-	case *luns.Trier:
-		*t = b
-		return !b.opts.DirectIO
-	case *luns.Unmapper:
-		*t = b
-		return b.canPunch
-	case *luns.Zeroer:
-		*t = b
 	case *luns.Extenter:
-		*t = b
-	case *luns.Refresher:
 		*t = b
 	case *luns.Resizer:
 		*t = b
 	case *luns.ResourceCounter:
 		*t = b
 	default:
-		return false
+		return b.device.As(target)
 	}
 	return true
 }
@@ -164,7 +135,7 @@ func (b *Backend) Resources(ctx context.Context) (used, available int64, err err
 	defer b.Leave()
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(b.FD(), &fs); err != nil {
-		return 0, 0, fmt.Errorf("file: file system of %s: %w", b.opts.Path, classified(err))
+		return 0, 0, fmt.Errorf("file: file system of %s: %w", b.opts.Path, fdio.Classified(err))
 	}
 	return int64(fs.Blocks-fs.Bfree) * fs.Bsize, int64(fs.Bavail) * fs.Bsize, nil
 }
@@ -180,19 +151,12 @@ func fileSize(fd int) (int64, error) {
 // grow extends the file by a hole and makes the new size durable.
 func grow(fd int, path string, size int64) error {
 	if err := unix.Ftruncate(fd, size); err != nil {
-		return fmt.Errorf("file: grow %s to %d bytes: %w", path, size, classified(err))
+		return fmt.Errorf("file: grow %s to %d bytes: %w", path, size, fdio.Classified(err))
 	}
 	if err := unix.Fsync(fd); err != nil {
-		return fmt.Errorf("file: grow %s to %d bytes: %w", path, size, classified(err))
+		return fmt.Errorf("file: grow %s to %d bytes: %w", path, size, fdio.Classified(err))
 	}
 	return nil
-}
-
-func classified(err error) error {
-	if class := fdio.Class(err); class != nil {
-		return fmt.Errorf("%w (%w)", class, err)
-	}
-	return err
 }
 
 // syncDir makes a new directory entry durable.

@@ -22,12 +22,11 @@ func open(opts Options, health *fdio.Health) (*Backend, error) {
 		return nil, err
 	}
 	cfg.Health = health
-	canPunch := cfg.Punch != nil
 	d, err := fdio.New(fd, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &Backend{device: d, opts: opts, canPunch: canPunch}, nil
+	return &Backend{device: d, opts: opts}, nil
 }
 
 // openLocked returns the locked descriptor of a regular file of the right
@@ -47,16 +46,10 @@ func openLocked(opts Options) (int, error) {
 func openFile(opts Options) (fd int, created bool, err error) {
 	// O_NONBLOCK keeps the open of a FIFO from hanging; on regular files it
 	// means nothing.
-	flags := unix.O_RDWR | unix.O_CLOEXEC | unix.O_NONBLOCK
-	if opts.ReadOnly {
-		flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK
-	}
-	if opts.DirectIO {
-		flags |= unix.O_DIRECT
-	}
-	fd, err = openRetry(opts.Path, flags)
+	flags := fdio.Flags(opts.ReadOnly, opts.DirectIO) | unix.O_NONBLOCK
+	fd, err = fdio.Open(opts.Path, flags)
 	if opts.Create && errors.Is(err, unix.ENOENT) {
-		fd, err = openRetry(opts.Path, flags|unix.O_CREAT)
+		fd, err = fdio.Open(opts.Path, flags|unix.O_CREAT)
 		created = err == nil
 	}
 	switch {
@@ -65,16 +58,7 @@ func openFile(opts Options) (fd int, created bool, err error) {
 	case opts.DirectIO && errors.Is(err, unix.EINVAL):
 		return -1, false, fmt.Errorf("file: open %s: the file system does not support direct_io: %w", opts.Path, err)
 	default:
-		return -1, false, fmt.Errorf("file: open %s: %w", opts.Path, classified(err))
-	}
-}
-
-func openRetry(path string, flags int) (int, error) {
-	for {
-		fd, err := unix.Open(path, flags, 0o600)
-		if !errors.Is(err, unix.EINTR) {
-			return fd, err
-		}
+		return -1, false, fmt.Errorf("file: open %s: %w", opts.Path, fdio.Classified(err))
 	}
 }
 
@@ -150,8 +134,8 @@ func configure(fd int, opts Options) (fdio.Config, error) {
 		Size:        fileSize,
 	}
 	if !opts.ReadOnly && canPunch(fd, st.Size, st.Blksize) {
-		cfg.Punch = punch
-		cfg.Zero = zeroOrPunch
+		cfg.Punch = fdio.Punch
+		cfg.Zero = fdio.ZeroOrPunch(zeroRange)
 		cfg.Info.Thin = true
 		cfg.Info.UnmapGranularity = int(st.Blksize)
 		cfg.Info.UnmapZeroes = true
@@ -177,22 +161,10 @@ func canPunch(fd int, size, blksize int64) bool {
 		return false
 	}
 	behind := (size + 2*blksize) / blksize * blksize
-	return punch(fd, behind, blksize) == nil
-}
-
-// punch deallocates a range; parts of blocks are zeroed.
-func punch(fd int, off, n int64) error {
-	return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	return fdio.Punch(fd, behind, blksize) == nil
 }
 
 // zeroRange makes a range allocated and unwritten.
 func zeroRange(fd int, off, n int64, _ bool) error {
 	return unix.Fallocate(fd, unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, n)
-}
-
-func zeroOrPunch(fd int, off, n int64, mayUnmap bool) error {
-	if mayUnmap {
-		return punch(fd, off, n)
-	}
-	return zeroRange(fd, off, n, false)
 }
