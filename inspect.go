@@ -70,8 +70,8 @@ func (s *Server) Sessions(ctx context.Context) ([]Session, error) {
 	return out, nil
 }
 
-// LogoutSession asks the initiator of a session to log out, or with force ends
-// the session at once.
+// LogoutSession asks the initiator of a session to log out, and drops the session
+// after 10 seconds if it has not; with force at once.
 func (s *Server) LogoutSession(ctx context.Context, tsih uint16, force bool) error {
 	return wrap(s.node.LogoutSession(ctx, tsih, force))
 }
@@ -185,8 +185,8 @@ func lunInfo(l *actors.LUN) LUNInfo {
 	return i
 }
 
-// SetOffline makes the target refuse logins and asks its initiators to log out,
-// or makes it admit them again.
+// SetOffline makes the target refuse logins and asks its initiators to log out; it
+// drops those that have not after 10 seconds. Or it makes it admit them again.
 func (t *Target) SetOffline(offline bool) { t.t.SetOffline(offline) }
 
 // SetLUNOffline takes a LUN offline, which closes its backend, or opens it

@@ -53,7 +53,8 @@ func (r *Replacement) Settle() {
 }
 
 // SetOffline makes the target refuse logins and asks the initiators that are
-// logged in to log out, or makes it admit them again.
+// logged in to log out, and after Limits.LogoutTimeout drops those that have not; or
+// makes it admit them again.
 func (t *Target) SetOffline(offline bool) {
 	t.offline.Store(offline)
 	if offline {

@@ -83,7 +83,7 @@ func newTarget() *cobra.Command {
 		do               func(context.Context, *api.Client, string) error
 	}{
 		{"delete", "Remove a target that was made through the API", "removed", func(ctx context.Context, cl *api.Client, t string) error { return cl.DeleteTarget(ctx, t) }},
-		{"offline", "Refuse logins, and ask initiators to log out", "offline", func(ctx context.Context, cl *api.Client, t string) error { return cl.SetTargetOffline(ctx, t, true) }},
+		{"offline", "Refuse logins, ask initiators to log out, and drop those that have not after 10 s", "offline", func(ctx context.Context, cl *api.Client, t string) error { return cl.SetTargetOffline(ctx, t, true) }},
 		{"online", "Admit initiators again", "online", func(ctx context.Context, cl *api.Client, t string) error { return cl.SetTargetOffline(ctx, t, false) }},
 	} {
 		cmd.AddCommand(c.flags(&cobra.Command{

@@ -77,6 +77,7 @@ func (c *Conn) abortTask(m *Management, p *pdu.TaskManagementRequest) error {
 	}
 	if t != nil {
 		d := &drain{left: 1, done: func() { c.Managed(m, pdu.FunctionComplete) }}
+		t.told = false
 		c.abort(t, d)
 		d.one()
 		c.limit(m)
@@ -147,7 +148,11 @@ func (c *Conn) Abort(n *scsi.Nexus, by Aborter, done func(ended int)) {
 	end := func(t *Task) {
 		if n == nil || t.Nexus == n {
 			ended++
-			t.told = by == ByOther && !t.aborted && t.Nexus != nil && t.Nexus.Port().ReportsAborts()
+			if by == ByOther {
+				t.told = t.told || !t.aborted && t.Nexus != nil && t.Nexus.Port().ReportsAborts()
+			} else {
+				t.told = false
+			}
 			c.abort(t, d)
 		}
 	}

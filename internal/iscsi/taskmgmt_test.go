@@ -3,6 +3,7 @@ package iscsi_test
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"strings"
 	"testing"
 
@@ -365,5 +366,42 @@ func TestCleared(t *testing.T) {
 			t.Error("the task is left")
 		}
 		other.Detach()
+	}
+}
+
+// TestAbortedByBoth: with TAS, a task that others abort gets TASK ABORTED once; one
+// that its own initiator aborts as well gets nothing.
+func TestAbortedByBoth(t *testing.T) {
+	for _, own := range []pdu.TMFunction{0, pdu.AbortTask, pdu.AbortTaskSet} {
+		r := newRig(t, options{workers: 2})
+		list := []byte{0, 0, 0, 0, 0, 0, 0, 0, 0x0A, 0x0A, 2, 0x10, 0, 0x40, 0, 0, 0, 0, 0, 0}
+		r.command(command{cdb: []byte{0x55, 0x10, 0, 0, 0, 0, 0, 0, byte(len(list)), 0}, write: true, edtl: uint32(len(list)), data: list})
+		r.take()
+		r.store.hang()
+		sn := r.cmdSN
+		tag := r.command(command{cdb: write10(0, 2), write: true, edtl: 2 * blk, data: pattern(2*blk, 1)})
+		r.inBackend(1)
+		ended := 0
+		for range 2 {
+			r.c.Abort(r.nexus, iscsi.ByOther, func(int) { ended++ })
+		}
+		want := []pdu.Opcode{pdu.OpSCSIResponse}
+		if own != 0 {
+			r.tmf(own, tag, sn)
+			want = []pdu.Opcode{pdu.OpTaskManagementResponse}
+		}
+		r.nothing()
+		r.store.release()
+		r.completed()
+		var got []pdu.Opcode
+		for _, o := range r.take() {
+			got = append(got, o.bhs.Opcode())
+			if o.bhs.Opcode() == pdu.OpSCSIResponse && o.bhs[3] != byte(scsi.TaskAborted) {
+				t.Errorf("status %#x", o.bhs[3])
+			}
+		}
+		if !slices.Equal(got, want) || ended != 2 {
+			t.Errorf("%v: sent %v, want %v; %d of 2 ended", own, got, want, ended)
+		}
 	}
 }
