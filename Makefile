@@ -25,6 +25,10 @@ build: ## bin/iserd
 run: build ## build, and serve a 1 GiB memory disk on 127.0.0.1:3260, the web page on :9260
 	./$(BIN) serve --demo --http 127.0.0.1:9260
 
+.PHONY: docs
+docs: build ## bin/share: manual pages, and completions for bash, zsh and fish
+	./$(BIN) man --dir bin/share
+
 .PHONY: setup
 setup: ## install what the tests need (Debian packages, Go modules)
 	@scripts/setup

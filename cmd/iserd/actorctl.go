@@ -19,6 +19,12 @@ func newActors() *cobra.Command {
 	var watch bool
 	cmd := c.flags(&cobra.Command{
 		Use: "actors [PATH]", Aliases: []string{"actor"}, Short: "Show the tree of actors, or one of them", Args: cobra.MaximumNArgs(1),
+		Long: `Actors shows what the daemon consists of: what each actor is doing, how many
+messages wait in its mailbox, how often its supervisor has restarted it, and what
+it was told last. docs/architecture.md says who is responsible for what.`,
+		Example: `  iserd actors
+  iserd actors node/sessions
+  iserd actors -w            # the whole screen; r restarts, x stops`,
 	})
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "watch the tree on the whole screen")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -42,14 +48,16 @@ func newActors() *cobra.Command {
 	}
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "describe PATH", Short: "Show one actor: its state, its mailbox, its faults", Args: cobra.ExactArgs(1),
+		Long: `Describe shows what the actor is doing, how many messages wait for it, what it
+tells of itself, and its faults with what was done about them.`,
 		RunE: cmd.RunE,
 	}))
-	for _, x := range []struct{ do, short, done string }{
-		{"restart", "Begin anew with an actor; a session or connection ends", "begins anew"},
-		{"stop", "Stop a session or connection", "stopped"},
+	for _, x := range []struct{ do, short, done, long string }{
+		{"restart", "Begin anew with an actor; a session or connection ends", "begins anew", "Restart ends the actor as a fault would: its supervisor makes it again, and the messages that wait for it stay."},
+		{"stop", "Stop a session or connection", "stopped", "Stop ends a connection or session. Its initiator comes back unless something keeps it out."},
 	} {
 		cmd.AddCommand(c.flags(&cobra.Command{
-			Use: x.do + " PATH", Short: x.short, Args: cobra.ExactArgs(1),
+			Use: x.do + " PATH", Short: x.short, Long: x.long, Args: cobra.ExactArgs(1),
 			RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
 				return c.acted(cl.ActorDo(ctx, args[0], x.do), w, x.done, args[0])
 			}),
@@ -58,6 +66,9 @@ func newActors() *cobra.Command {
 	var stack bool
 	faults := c.flags(&cobra.Command{
 		Use: "faults", Short: "List supervision events: who crashed, on what, and what was done", Args: cobra.NoArgs,
+		Long: `Faults lists the latest panics of actors, the oldest first: the message in hand,
+what supervision did, and with --stack where it happened. They are bugs: report
+them with the stack.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
 			all, err := cl.Faults(ctx)
 			if err != nil {

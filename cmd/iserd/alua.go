@@ -161,6 +161,8 @@ starts.`,
 	c := &link{}
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "show [TARGET[/NUMBER]]", Short: "Show the access states", Args: cobra.MaximumNArgs(1),
+		Long: `Show lists for each LUN with asymmetric access how each portal group leads to it,
+and whether that was configured or set since.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
 			all, err := cl.Targets(ctx)
 			if err != nil {

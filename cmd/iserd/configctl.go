@@ -22,6 +22,8 @@ func newConfig() *cobra.Command {
 	c := &link{}
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "print", Short: "Print the configuration in force, without secrets", Args: cobra.NoArgs,
+		Long: `Print writes what is in force as one file, with defaults and with what was made
+through the API; secrets are left out.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
 			text, err := cl.ConfigText(ctx)
 			if err != nil {
@@ -46,6 +48,9 @@ leaves it alone, a restart of the daemon ends it.`,
 		}),
 	}), c.flags(&cobra.Command{
 		Use: "reload", Short: "Read the files again and apply what has changed, all or nothing", Args: cobra.NoArgs,
+		Long: `Reload does what SIGHUP does, and tells what has changed. Sessions of targets that
+stay as they are go on. If a file is wrong or a step fails, nothing changes, and
+the places in the files are told.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
 			p, err := cl.Reload(ctx)
 			if err != nil {
@@ -216,15 +221,15 @@ func newLog() *cobra.Command {
 func newDebug() *cobra.Command {
 	cmd := &cobra.Command{Use: "debug", Short: "Look inside the daemon"}
 	c := &link{}
-	for _, x := range []struct{ use, short, path string }{
-		{"goroutines", "Print the stacks of all goroutines", "/debug/pprof/goroutine?debug=2"},
-		{"heap", "Write a heap profile, for go tool pprof", "/debug/pprof/heap"},
-		{"profile", "Write a CPU profile of 10 seconds, for go tool pprof", "/debug/pprof/profile?seconds=10"},
-		{"metrics", "Print the metrics in Prometheus' format", "/metrics"},
-		{"api", "Print the description of the API, OpenAPI 3.1", "/openapi.json"},
+	for _, x := range []struct{ use, short, path, long string }{
+		{"goroutines", "Print the stacks of all goroutines", "/debug/pprof/goroutine?debug=2", "Goroutines shows what the daemon is doing right now, for a report of one that hangs."},
+		{"heap", "Write a heap profile, for go tool pprof", "/debug/pprof/heap", "Heap tells what uses the memory:\n\n  iserd debug heap >heap.pb.gz && go tool pprof -top heap.pb.gz"},
+		{"profile", "Write a CPU profile of 10 seconds, for go tool pprof", "/debug/pprof/profile?seconds=10", "Profile tells what uses the processor:\n\n  iserd debug profile >cpu.pb.gz && go tool pprof -top cpu.pb.gz"},
+		{"metrics", "Print the metrics in Prometheus' format", "/metrics", "Metrics prints what Prometheus would scrape."},
+		{"api", "Print the description of the API, OpenAPI 3.1", "/openapi.json", "Api prints what programs need to know to do what these commands do, over HTTP on the socket of the console."},
 	} {
 		cmd.AddCommand(c.flags(&cobra.Command{
-			Use: x.use, Short: x.short, Args: cobra.NoArgs,
+			Use: x.use, Short: x.short, Long: x.long, Args: cobra.NoArgs,
 			RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
 				b, err := cl.Raw(ctx, x.path)
 				if err != nil {

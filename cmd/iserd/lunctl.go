@@ -61,6 +61,8 @@ func newTarget() *cobra.Command {
 	c := &link{}
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "ls", Short: "List the targets", Args: cobra.NoArgs,
+		Long: `Ls lists the targets with the numbers of their LUNs and sessions, and who may log
+in to them.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
 			all, err := cl.Targets(ctx)
 			if err != nil {
@@ -70,6 +72,8 @@ func newTarget() *cobra.Command {
 		}),
 	}), c.flags(&cobra.Command{
 		Use: "show TARGET", Short: "Show one target", Args: cobra.ExactArgs(1),
+		Long: `Show tells who may log in to a target, through which portals, and how its LUNs
+are.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
 			t, err := cl.Target(ctx, args[0])
 			if err != nil {
@@ -79,15 +83,15 @@ func newTarget() *cobra.Command {
 		}),
 	}), newTargetCreate(c))
 	for _, x := range []struct {
-		use, short, done string
-		do               func(context.Context, *api.Client, string) error
+		use, short, done, long string
+		do                     func(context.Context, *api.Client, string) error
 	}{
-		{"delete", "Remove a target that was made through the API", "removed", func(ctx context.Context, cl *api.Client, t string) error { return cl.DeleteTarget(ctx, t) }},
-		{"offline", "Refuse logins, ask initiators to log out, and drop those that have not after 10 s", "offline", func(ctx context.Context, cl *api.Client, t string) error { return cl.SetTargetOffline(ctx, t, true) }},
-		{"online", "Admit initiators again", "online", func(ctx context.Context, cl *api.Client, t string) error { return cl.SetTargetOffline(ctx, t, false) }},
+		{"delete", "Remove a target that was made through the API", "removed", "Delete ends the sessions of a target and removes it. Targets of the configuration are removed there.", func(ctx context.Context, cl *api.Client, t string) error { return cl.DeleteTarget(ctx, t) }},
+		{"offline", "Refuse logins, and ask initiators to log out", "offline", "Offline is for maintenance: nobody is let in, and those who are in are asked to leave and dropped after 10 seconds. It lasts until the target is brought online or the daemon is restarted.", func(ctx context.Context, cl *api.Client, t string) error { return cl.SetTargetOffline(ctx, t, true) }},
+		{"online", "Admit initiators again", "online", "Online ends what offline began.", func(ctx context.Context, cl *api.Client, t string) error { return cl.SetTargetOffline(ctx, t, false) }},
 	} {
 		cmd.AddCommand(c.flags(&cobra.Command{
-			Use: x.use + " TARGET", Short: x.short, Args: cobra.ExactArgs(1),
+			Use: x.use + " TARGET", Short: x.short, Long: x.long, Args: cobra.ExactArgs(1),
 			RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
 				return c.acted(x.do(ctx, cl, args[0]), w, x.done, args[0])
 			}),
@@ -185,6 +189,8 @@ func newLUN() *cobra.Command {
 	c := &link{}
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "ls", Short: "List the LUNs", Args: cobra.NoArgs,
+		Long: `Ls lists all LUNs with their size, their state, the commands so far, and how long
+half and 99 % of the reads and writes took at most.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
 			all, err := cl.Targets(ctx)
 			if err != nil {
@@ -194,6 +200,8 @@ func newLUN() *cobra.Command {
 		}),
 	}), c.flags(&cobra.Command{
 		Use: "show TARGET/NUMBER", Short: "Show one LUN", Args: cobra.ExactArgs(1),
+		Long: `Show tells all about a LUN: backend, size, identity, state, counters, the errors
+that initiators got, and reservations.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
 			t, n, err := parseLUN(args[0])
 			if err != nil {
@@ -208,22 +216,22 @@ func newLUN() *cobra.Command {
 	}), newLUNAttach(c))
 	var size string
 	for _, x := range []struct {
-		use, short, done string
-		do               func(context.Context, *api.Client, string, uint16) error
+		use, short, done, long string
+		do                     func(context.Context, *api.Client, string, uint16) error
 	}{
-		{"detach", "Take a LUN away that was attached through the API", "detached", func(ctx context.Context, cl *api.Client, t string, n uint16) error { return cl.DeleteLUN(ctx, t, n) }},
-		{"offline", "Close the backend; initiators see NOT READY", "offline", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
+		{"detach", "Take a LUN away that was attached through the API", "detached", "Detach ends the commands to the LUN and closes its backend, whose content stays, but that of memory.", func(ctx context.Context, cl *api.Client, t string, n uint16) error { return cl.DeleteLUN(ctx, t, n) }},
+		{"offline", "Close the backend; initiators see NOT READY", "offline", "Offline closes the file or device, so that it can be worked on. Sessions go on; commands end with NOT READY.", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
 			return cl.SetLUNOffline(ctx, t, n, true)
 		}},
-		{"online", "Open the backend again", "online", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
+		{"online", "Open the backend again", "online", "Online opens the backend again, also one of a LUN that was given up after too many faults.", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
 			return cl.SetLUNOffline(ctx, t, n, false)
 		}},
-		{"resize", "Grow a LUN, or take over the size that its backend has", "resized", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
+		{"resize", "Grow a LUN, or take over the size that its backend has", "resized", "Resize tells initiators that the LUN has grown: without --size to what its backend is by now, such as a volume that was extended. Sessions go on. The initiator then has to look: on Linux by iscsiadm -m session --rescan.", func(ctx context.Context, cl *api.Client, t string, n uint16) error {
 			return cl.ResizeLUN(ctx, t, n, size)
 		}},
 	} {
 		sub := c.flags(&cobra.Command{
-			Use: x.use + " TARGET/NUMBER", Short: x.short, Args: cobra.ExactArgs(1),
+			Use: x.use + " TARGET/NUMBER", Short: x.short, Long: x.long, Args: cobra.ExactArgs(1),
 			RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
 				t, n, err := parseLUN(args[0])
 				if err != nil {
@@ -245,6 +253,8 @@ func newLUNAttach(c *link) *cobra.Command {
 	var spec api.LUNSpec
 	cmd := c.flags(&cobra.Command{
 		Use: "attach TARGET/NUMBER", Short: "Add a LUN to a target that was made through the API", Args: cobra.ExactArgs(1),
+		Example: `  iserd lun attach iqn.2026-11.com.example:a/0 --kind file --path /srv/luns/a.img --size 40GiB --create
+  iserd lun attach iqn.2026-11.com.example:a/1 --kind block --path /dev/vg0/a`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
 			t, n, err := parseLUN(args[0])
 			if err != nil {
@@ -328,6 +338,8 @@ func newPR() *cobra.Command {
 	c := &link{}
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "show TARGET/NUMBER", Short: "Show the reservations of a LUN", Args: cobra.ExactArgs(1),
+		Long: `Show lists who is registered with which key and who holds the persistent
+reservation, and whether an initiator has reserved the LUN by RESERVE.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
 			t, n, err := parseLUN(args[0])
 			if err != nil {

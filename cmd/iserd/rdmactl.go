@@ -55,6 +55,8 @@ func newRDMA() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rdma",
 		Short: "List RDMA providers, devices and ports, and why one can't be used",
+		Long: `Rdma asks this machine, not the daemon: which adapters there are, whether their
+links are up, and what they can do. iSER works without any, by iWARP in software.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(c.output); err != nil {
 				return err

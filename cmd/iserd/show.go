@@ -17,6 +17,8 @@ func newStatus() *cobra.Command {
 	c := &link{}
 	return c.flags(&cobra.Command{
 		Use: "status", Short: "Show how the daemon is", Args: cobra.NoArgs,
+		Long: `Status shows the daemon at a glance: what it serves, to how many, what is in
+force, and in the last lines what an administrator should look at.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
 			s, err := cl.Status(ctx)
 			if err != nil {
@@ -65,6 +67,9 @@ func newLs() *cobra.Command {
 	c := &link{}
 	return c.flags(&cobra.Command{
 		Use: "ls", Short: "Show portals, targets, LUNs and sessions as a tree", Args: cobra.NoArgs,
+		Long: `Ls shows everything that is served as a tree, with its state on the right:
+portals by group, targets with their LUNs, and the initiators that are admitted,
+logged in or not.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
 			v, err := overview(ctx, cl)
 			if err != nil {
@@ -254,6 +259,8 @@ func newSession() *cobra.Command {
 	c := &link{}
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "ls", Short: "List the sessions", Args: cobra.NoArgs,
+		Long: `Ls lists the initiators that are logged in, with what each has read and written.
+TSIH is the number that other commands know a session by.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, _ []string) error {
 			all, err := cl.Sessions(ctx)
 			if err != nil {
@@ -264,6 +271,8 @@ func newSession() *cobra.Command {
 	}))
 	cmd.AddCommand(c.flags(&cobra.Command{
 		Use: "show TSIH", Short: "Show one session", Args: cobra.ExactArgs(1),
+		Long: `Show tells who has logged in from where, what was negotiated, and for each LUN
+how many commands there were and how long half and 99 % of them took at most.`,
 		RunE: c.talk(func(ctx context.Context, cl *api.Client, w io.Writer, args []string) error {
 			n, err := parseNumber("TSIH", args[0])
 			if err != nil {

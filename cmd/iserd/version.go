@@ -30,6 +30,7 @@ func newVersion() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version and what is built in",
+		Long:  `Version prints what a report of a bug should begin with.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output); err != nil {
 				return err
