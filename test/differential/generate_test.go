@@ -26,7 +26,8 @@ type testCase struct {
 	kind    string // what is special about it
 	cdb     []byte
 	out     []byte // data-out
-	in      int    // bytes of data-in expected
+	before  []testCase
+	in      int // bytes of data-in expected
 }
 
 // field is a big endian number in a CDB.
@@ -152,6 +153,9 @@ const (
 	kindControl   = "control byte"
 	kindDirection = "direction"
 	kindUnknown   = "unknown"
+
+	kindRegistered = "registered"
+	kindHolder     = "holder"
 )
 
 // generator makes cases from a seed.
@@ -249,6 +253,7 @@ func (g *generator) command(c command, s shape) {
 	g.lengths(c, s)
 	g.expected(c, s)
 	g.ranges(c, s)
+	g.reservations(c, s)
 	for _, bits := range []byte{0x04, 0x01, 0xC0} { // NACA, link, vendor
 		t := g.base(c, s)
 		t.cdb[len(t.cdb)-1] |= bits
@@ -330,6 +335,35 @@ func (g *generator) expected(c command, s shape) {
 	t.in, t.out = len(t.out), make([]byte, t.in)
 	if t.in+len(t.out) > 0 {
 		g.add(t, kindDirection)
+	}
+}
+
+// What PERSISTENT RESERVE OUT has done before a case: registered key 1, and
+// reserved with type 5, Write Exclusive - Registrants Only.
+var (
+	registering = testCase{cdb: []byte{0x5F, 0x06, 0, 0, 0, 0, 0, 0, 24, 0}, out: keys(0, 1)}
+	reserving   = testCase{cdb: []byte{0x5F, 0x01, 5, 0, 0, 0, 0, 0, 24, 0}, out: keys(1, 0)}
+)
+
+// reservations has commands of persistent reservations sent by an I_T nexus that
+// is registered, and by the holder of a reservation.
+func (g *generator) reservations(c command, s shape) {
+	if c.opcode != 0x5E && c.opcode != 0x5F {
+		return
+	}
+	for i := range 12 {
+		t := g.base(c, s)
+		if c.opcode == 0x5F {
+			t.cdb[2] = byte(g.IntN(10)) // TYPE, with some that there are not
+			t.out = keys(1, byte(g.IntN(3)))
+			s.length.put(t.cdb, 24)
+		}
+		t.before = []testCase{registering}
+		kind := kindRegistered
+		if i%2 == 1 {
+			t.before, kind = append(t.before, reserving), kindHolder
+		}
+		g.add(t, kind)
 	}
 }
 

@@ -102,6 +102,11 @@ func (o outcome) kind() string {
 
 // run performs a case and brings the target back to the state before it.
 func (p *peer) run(ctx context.Context, c *testCase) (outcome, error) {
+	for _, b := range c.before {
+		if o := p.exec(ctx, b.cdb, b.out, 0); o.status != "GOOD" {
+			return o, fmt.Errorf("before % X, % X: %s", c.cdb, b.cdb, o.status)
+		}
+	}
 	o := p.exec(ctx, c.cdb, c.out, c.in)
 	if p.s.Err() != nil || o.status == noAnswer {
 		_ = p.s.Close()

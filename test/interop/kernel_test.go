@@ -49,13 +49,15 @@ func fileLUNs(t *testing.T, sizes ...int64) []target.LUN {
 	return luns
 }
 
-// The Linux kernel's initiator makes file systems, writes, logs out, logs in
-// and verifies.
+// The Linux kernel's initiator makes file systems, one of them on blocks of 4096
+// bytes, writes, logs out, logs in and verifies.
 func TestKernelFilesystems(t *testing.T) {
 	lab.Gate(t)
 	n := lab.NewNet(t)
-	d := target.Start(t, target.Config{Net: n, LUNs: fileLUNs(t, 256*mib, 512*mib)})
-	r := lab.Boot(t, n, lab.Guest{Script: filesystemsScript, Env: guestEnv(d, nil), Timeout: 5 * time.Minute})
+	files := fileLUNs(t, 256*mib, 512*mib)
+	files[1].BlockSize = 4096
+	d := target.Start(t, target.Config{Net: n, LUNs: files})
+	r := lab.Boot(t, n, lab.Guest{Script: filesystemsScript, Env: guestEnv(d, map[string]string{"BLOCK1": "4096"}), Timeout: 5 * time.Minute})
 	for _, fs := range []string{"ext4", "xfs"} {
 		if !regexp.MustCompile(fs + `: \d+ files are what was written`).MatchString(r.Output) {
 			t.Errorf("guest did not verify %s", fs)

@@ -17,6 +17,7 @@ iscsi_login
 ext4=$(iscsi_disk "$LUN0")
 xfs=$(iscsi_disk "$LUN1")
 say "ext4 on $ext4, xfs on $xfs"
+[ "$(cat "/sys/block/${xfs##*/}/queue/logical_block_size")" = "$BLOCK1" ] || fail "blocks of $xfs"
 mkfs.ext4 -q "$ext4"
 mkfs.xfs -q "$xfs"
 mkdir /tmp/ext4 /tmp/xfs
