@@ -7,6 +7,7 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
+	"html/template"
 	"io/fs"
 	"mime"
 	"net/http"
@@ -26,25 +27,33 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 // version stands in index.html for the digest of all files.
 const version = "VERSION"
 
-// Handler returns the page: index.html at "/", all other files below
-// "/assets/DIGEST/". The digest is of all files, so what is below it never changes
-// and may be kept for ever, and a new version of the program is a new page.
-func Handler() (http.Handler, error) {
+// Page is all files, ready to be sent.
+type Page struct {
+	digest string
+	index  *file
+	plain  *template.Template
+	assets map[string]*file
+}
+
+// Load makes the page ready: it is to be done once.
+func Load() (*Page, error) {
 	p, err := load(embedded)
 	if err != nil {
 		return nil, fmt.Errorf("web: %w", err)
 	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", p.index)
-	mux.Handle("GET /assets/{digest}/{file...}", http.HandlerFunc(p.asset))
-	return mux, nil
+	return p, nil
 }
 
-// page is all files, ready to be sent.
-type page struct {
-	digest string
-	index  *file
-	assets map[string]*file
+// Handler serves the page: index.html at "/", all other files below
+// "/assets/DIGEST/". The digest is of all files, so what is below it never changes
+// and may be kept for ever, and a new version of the program is a new page. At "/plain"
+// are tables for browsers without JavaScript, made of what api answers.
+func (p *Page) Handler(api http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /{$}", p.index)
+	mux.Handle("GET /plain", &plain{api, p.plain})
+	mux.Handle("GET /assets/{digest}/{file...}", http.HandlerFunc(p.asset))
+	return mux
 }
 
 // file is one file as it is and compressed.
@@ -53,8 +62,8 @@ type file struct {
 	plain, zipped     []byte
 }
 
-func load(from fs.FS) (*page, error) {
-	p := &page{assets: make(map[string]*file)}
+func load(from fs.FS) (*Page, error) {
+	p := &Page{assets: make(map[string]*file)}
 	sum := sha256.New()
 	err := fs.WalkDir(from, "assets", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -73,10 +82,21 @@ func load(from fs.FS) (*page, error) {
 		return nil, err
 	}
 	p.digest = hex.EncodeToString(sum.Sum(nil)[:8])
-	html := bytes.ReplaceAll(p.assets["index.html"].plain, []byte(version), []byte(p.digest))
-	delete(p.assets, "index.html")
-	p.index, err = newFile("index.html", html, "no-cache")
+	if p.plain, err = template.New("plain").Parse(string(p.take("plain.html"))); err != nil {
+		return nil, err
+	}
+	p.index, err = newFile("index.html", p.take("index.html"), "no-cache")
 	return p, err
+}
+
+// take returns a file that is not an asset but refers to them.
+func (p *Page) take(name string) []byte {
+	f := p.assets[name]
+	delete(p.assets, name)
+	if f == nil {
+		return nil
+	}
+	return bytes.ReplaceAll(f.plain, []byte(version), []byte(p.digest))
 }
 
 func newFile(name string, data []byte, cache string) (*file, error) {
@@ -109,7 +129,7 @@ func newFile(name string, data []byte, cache string) (*file, error) {
 }
 
 // asset serves a file of this version; the files of others are not here any more.
-func (p *page) asset(w http.ResponseWriter, r *http.Request) {
+func (p *Page) asset(w http.ResponseWriter, r *http.Request) {
 	f := p.assets[r.PathValue("file")]
 	if f == nil || r.PathValue("digest") != p.digest {
 		http.NotFound(w, r)
@@ -121,13 +141,7 @@ func (p *page) asset(w http.ResponseWriter, r *http.Request) {
 // ServeHTTP implements http.Handler.
 func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Content-Security-Policy", policy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Content-Type", f.kind)
-	h.Set("Cache-Control", f.cache)
+	headers(h, f.kind, f.cache)
 	h.Set("Vary", "Accept-Encoding")
 	data, etag := f.plain, f.etag
 	if zips(r) {
@@ -144,6 +158,17 @@ func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(data) // the browser is gone, or it is its turn
 	}
+}
+
+// headers sets what all answers have.
+func headers(h http.Header, kind, cache string) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Content-Type", kind)
+	h.Set("Cache-Control", cache)
 }
 
 // zips reports whether the client takes gzip, RFC 9110 12.5.3.

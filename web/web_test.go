@@ -45,11 +45,11 @@ func body(t *testing.T, resp *httptest.ResponseRecorder) string {
 
 func handler(t *testing.T) http.Handler {
 	t.Helper()
-	h, err := Handler()
+	p, err := Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h
+	return p.Handler(said{})
 }
 
 var reference = regexp.MustCompile(`(?:href|src)="([^"#]+)"`)
@@ -95,7 +95,7 @@ func TestWhole(t *testing.T) {
 	}
 	all := 1 // index.html
 	err := fs.WalkDir(embedded, "assets", func(name string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && !strings.HasSuffix(name, "LICENSE") && !strings.HasSuffix(name, "index.html") {
+		if err == nil && !d.IsDir() && !strings.HasSuffix(name, "LICENSE") && !strings.HasSuffix(name, ".html") {
 			all++
 		}
 		return err
@@ -112,8 +112,8 @@ func TestOwnFilesOnly(t *testing.T) {
 	files := imported(t, h)
 	index := body(t, get(t, h, "GET", "/"))
 	for _, bad := range []string{"<style", " style=", "javascript:", "http://", "https://", " onclick", " onload"} {
-		if strings.Contains(index, bad) {
-			t.Errorf("index.html has %q", bad)
+		if strings.Contains(index, bad) || strings.Contains(body(t, get(t, h, "GET", "/plain")), bad) {
+			t.Errorf("a page has %q", bad)
 		}
 	}
 	if n := strings.Count(index, "<script"); n != strings.Count(index, "<script src=")+strings.Count(index, `<script type="module" src=`) {
@@ -245,5 +245,54 @@ func TestDigest(t *testing.T) {
 			t.Error("the same digest for", files)
 		}
 		seen[p.digest] = true
+	}
+}
+
+// said is an API that says what is asked of it.
+type said map[string]string
+
+func (s said) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	answer, ok := s[r.URL.Path]
+	switch {
+	case ok:
+	case r.URL.Path == "/v1/status":
+		answer = "{}"
+	default:
+		answer = "[]"
+	}
+	if strings.HasPrefix(answer, "!") {
+		w.WriteHeader(http.StatusInternalServerError)
+	}
+	_, _ = io.WriteString(w, answer)
+}
+
+// TestPlain: the tables say what the API says, as text, and what is wrong with it.
+func TestPlain(t *testing.T) {
+	p, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const bad = `<script>alert(1)</script>`
+	h := p.Handler(said{
+		"/v1/status":   `{"node": "gw1", "pid": 77, "warnings": ["LUN 3 is failed"], "config": {"hash": "abcd"}}`,
+		"/v1/targets":  `[{"name": "iqn.a", "luns": [{"number": 3, "state": "failed", "backend": "file/x", "size": 4096, "stats": {"ops": {"read": 12345}}}]}, {"name": "iqn.empty"}]`,
+		"/v1/sessions": `[{"initiator": "` + bad + `", "target": "iqn.a", "peer": "192.0.2.7:1", "transport": "iser"}]`,
+		"/v1/refusals": `[{"initiator": "iqn.x", "address": "192.0.2.8", "reason": "wrong secret", "count": 3}]`,
+	})
+	resp := get(t, h, "GET", "/plain")
+	text := body(t, resp)
+	for _, want := range []string{"gw1", "process 77", "LUN 3 is failed", "iqn.a", "file/x", "4096", "12345", "iqn.empty", "no LUN", "192.0.2.7:1", "iser", "wrong secret", "&lt;script&gt;"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, bad) || strings.Contains(text, "VERSION") || resp.Header().Get("Content-Security-Policy") != policy || resp.Header().Get("Cache-Control") != "no-store" {
+		t.Errorf("%v\n%s", resp.Header(), text)
+	}
+	if !strings.Contains(body(t, get(t, handler(t), "GET", "/plain")), "Nobody is logged in.") {
+		t.Error("nothing is said of no sessions")
+	}
+	if resp := get(t, p.Handler(said{"/v1/sessions": "!it broke"}), "GET", "/plain"); resp.Code != 500 || !strings.Contains(body(t, resp), "it broke") {
+		t.Error(resp.Code)
 	}
 }

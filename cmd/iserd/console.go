@@ -40,7 +40,7 @@ func openConsoles(d api.Daemon, c *config.Config, log hclog.Logger) (*consoles, 
 }
 
 func (o *consoles) open(d api.Daemon, c *config.Config, log hclog.Logger) error {
-	page, err := web.Handler()
+	page, err := web.Load()
 	if err != nil {
 		return err
 	}
@@ -76,10 +76,12 @@ func (o *consoles) open(d api.Daemon, c *config.Config, log hclog.Logger) error 
 }
 
 // site is the web page and the interface that it uses, kept from other sites.
-func site(page, rest http.Handler, names []string) http.Handler {
+func site(page *web.Page, rest http.Handler, names []string) http.Handler {
+	h := page.Handler(rest)
 	mux := http.NewServeMux()
-	mux.Handle("/{$}", page)
-	mux.Handle("/assets/", page)
+	mux.Handle("/{$}", h)
+	mux.Handle("/plain", h)
+	mux.Handle("/assets/", h)
 	mux.Handle("/", rest)
 	return api.Guard(mux, names)
 }

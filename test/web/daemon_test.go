@@ -24,15 +24,15 @@ const token = "a token of operators 0123456789"
 
 // daemon is an iserd with a page.
 type daemon struct {
-	t         *testing.T
-	dir       string
-	page      string // URL of the page
-	portal    string
-	api       *api.Client
-	cmd       *exec.Cmd
-	ended     chan struct{}
-	pagePort  int
-	operators bool
+	t        *testing.T
+	dir      string
+	page     string // URL of the page
+	portal   string
+	api      *api.Client
+	cmd      *exec.Cmd
+	ended    chan struct{}
+	pagePort int
+	secret   string // of the http block; empty: none
 }
 
 // serve starts a daemon whose configuration is text and an http block. With
@@ -40,7 +40,10 @@ type daemon struct {
 func serve(t *testing.T, text string, operators bool) *daemon {
 	t.Helper()
 	lab.Gate(t)
-	d := &daemon{t: t, dir: t.TempDir(), operators: operators, pagePort: lab.FreePort(t)}
+	d := &daemon{t: t, dir: t.TempDir(), pagePort: lab.FreePort(t)}
+	if operators {
+		d.secret = token
+	}
 	d.page = fmt.Sprintf("http://127.0.0.1:%d/", d.pagePort)
 	d.portal = lab.HostPort("127.0.0.1", lab.FreePort(t))
 	d.write(text)
@@ -68,8 +71,8 @@ func serve(t *testing.T, text string, operators bool) *daemon {
 func (d *daemon) write(text string) {
 	d.t.Helper()
 	secret := ""
-	if d.operators {
-		secret = fmt.Sprintf("  secret = %q\n", token)
+	if d.secret != "" {
+		secret = fmt.Sprintf("  secret = %q\n", d.secret)
 	}
 	text = fmt.Sprintf("node { name = \"gw1\" }\nconsole {\n  listen = \"unix:%s/console.sock\"\n  fault_injection = true\n}\nhttp {\n  listen = \"127.0.0.1:%d\"\n%s}\n",
 		d.dir, d.pagePort, secret) + strings.ReplaceAll(text, "PORTAL", d.portal)

@@ -43,7 +43,7 @@ func TestViews(t *testing.T) {
 	if _, err := d.tryLogin("iqn.2026-11.com.example:host-b", "iqn.2026-11.com.example:missing"); err == nil {
 		t.Fatal("a target that is not there let somebody in")
 	}
-	if err := d.api.ActorDo(t.Context(), "node/lun-"+plainTarget+":7", "crash"); err != nil {
+	if err := d.api.Inject(t.Context(), "node/lun-"+plainTarget+":7", "panic", 0); err != nil {
 		t.Fatal(err)
 	}
 	b := open(t, d)
@@ -344,6 +344,30 @@ func TestOperator(t *testing.T) {
 	if n := b.eval("sessionStorage.getItem('iserd-token')"); n != nil {
 		t.Error("the token is kept")
 	}
+}
+
+// TestAnotherToken: with a reload that changes the token, whoever used the old one only
+// looks on.
+func TestAnotherToken(t *testing.T) {
+	d := serve(t, plainHCL, true)
+	b := open(t, d)
+	b.expect("403", "ERR_", "network: error")
+	b.waitText("Commands per second")
+	b.eval("sessionStorage.setItem('iserd-token', '" + token + "')")
+	b.visit(d.page)
+	b.wait("document.getElementById('access').textContent === 'Sign out'")
+	d.secret = "another token of operators"
+	d.write(plainHCL)
+	if _, err := d.api.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.wait("document.getElementById('access').textContent === 'Sign in'")
+	b.press("#access", "Sign in")
+	b.wait("document.activeElement.id === 'token'")
+	b.keys(token + "\r")
+	b.waitText("This is not the token.")
+	b.keys(d.secret + "\r")
+	b.wait("document.getElementById('access').textContent === 'Sign out'")
 }
 
 // reloads compares and reloads in the view of the configuration.

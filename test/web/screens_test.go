@@ -77,7 +77,7 @@ func busy(t *testing.T) *daemon {
 	if _, err := d.tryLogin("iqn.2026-11.com.example:stranger", "iqn.2026-11.com.example:nothing"); err == nil {
 		t.Fatal("admitted to a target that is not there")
 	}
-	if err := d.api.ActorDo(t.Context(), "node/lun-"+dbTarget+":1", "crash"); err != nil {
+	if err := d.api.Inject(t.Context(), "node/lun-"+dbTarget+":1", "panic", 0); err != nil {
 		t.Fatal(err)
 	}
 	return d

@@ -1,12 +1,17 @@
 package web_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
 
 	"github.com/iserd/iserd/api"
 )
@@ -243,4 +248,31 @@ func TestRatesLikeTheConsole(t *testing.T) {
 	if got := b.module("rates", "f.since("+old+", "+now+")"); got != nil {
 		t.Error("a counter went back:", got)
 	}
+}
+
+// TestWithoutJavaScript: there are tables, and they fit a phone.
+func TestWithoutJavaScript(t *testing.T) {
+	d := busy(t)
+	b := blank(t)
+	b.host = d.host()
+	b.do(chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+		_, err := cdp.Call(ctx, tab, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+		return err
+	}))
+	b.screen(390, 844, "dark")
+	b.visit(d.page)
+	if text := b.text("main"); !strings.Contains(text, "the tables") {
+		t.Fatal(text)
+	}
+	b.visit(d.page + "plain")
+	text := b.text("body")
+	for _, want := range []string{"gw1", dbTarget, "memory/db", "iqn.1998-01.com.vmware:esx01", "there is no target iqn.2026-11.com.example:nothing"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in:\n%s", want, text)
+		}
+	}
+	if w := b.eval("document.documentElement.scrollWidth"); w != 390.0 {
+		t.Errorf("it is %v wide", w)
+	}
+	keep(t, "plain-phone-dark", b.shot())
 }

@@ -63,7 +63,7 @@ export function mount(main, store) {
       notes.replaceChildren();
       changes.replaceChildren();
       setText(said, store.access.token ? 'Sign in with the token to compare the files with what is running.'
-        : 'To compare here, give the http block of the configuration a secret and restart the daemon. On the host: iserd config diff.');
+        : 'To compare here, give the http block of the configuration a secret and reload it. On the host: iserd config diff.');
       return;
     }
     check.disabled = true;
