@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/iserd/iserd/api"
+	"github.com/iserd/iserd/config"
 	"github.com/iserd/iserd/initiator"
 	"github.com/iserd/iserd/pdu"
 )
@@ -93,7 +94,7 @@ func TestReloadConsole(t *testing.T) {
 // told.
 func TestReloadLimits(t *testing.T) {
 	r := newRig(t, reloadA)
-	cl := r.open(r.ctl.inForceNow().Console, nil)
+	cl := r.open(config.Console{}, nil)
 	s := r.connect(aluaTarget)
 	r.write("limits {\nsessions = 1\nbuffer_memory = \"2GiB\"\n}\nnode { name = \"x\" }\n" + reloadA)
 	p, err := cl.Reload(t.Context())

@@ -232,10 +232,16 @@ func lunLine(l *api.LUN) string {
 }
 
 func lunState(l *api.LUN) string {
+	s := []string{l.State}
 	if r := l.Reservations; r != nil {
-		return fmt.Sprintf("%s  PR: %s", l.State, count(len(r.Registered), "registrant"))
+		s = append(s, "PR: "+count(len(r.Registered), "registrant"))
 	}
-	return l.State
+	if l.ALUA != nil {
+		for _, g := range l.ALUA.Groups {
+			s = append(s, g.PortalGroup+": "+g.State)
+		}
+	}
+	return strings.Join(s, "  ")
 }
 
 func initiators(branch *leaf, t *api.Target, sessions []api.Session, now time.Time) {
