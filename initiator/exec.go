@@ -27,6 +27,7 @@ func (s *Session) Start(ctx context.Context, cmd Command) (*Task, error) {
 		data:      cmd.DataOut[:immediate],
 	}
 	r.encode = func(h *pdu.BHS, tag, cmdSN, expStatSN uint32) {
+		t.sn = cmdSN
 		c := pdu.SCSICommand{
 			Immediate: cmd.Immediate, Final: unsolicited == 0,
 			Read: cmd.DataInLen > 0, Write: len(cmd.DataOut) > 0, Attr: cmd.Attr,
@@ -120,7 +121,10 @@ func (s *Session) TaskManagement(ctx context.Context, fn pdu.TMFunction, lun pdu
 	}
 	p, err := s.call(ctx, request{immediate: true, encode: func(h *pdu.BHS, tag, cmdSN, expStatSN uint32) {
 		m.InitiatorTaskTag, m.CmdSN, m.ExpStatSN = tag, cmdSN, expStatSN
-		m.RefCmdSN = cmdSN // §11.5.5; a task that is known by its tag needs none
+		m.RefCmdSN = cmdSN // §11.5.5
+		if ref != nil && ref.scsi && !ref.cmd.Immediate {
+			m.RefCmdSN = ref.sn
+		}
 		m.Encode(h)
 	}})
 	if err != nil {

@@ -87,6 +87,7 @@ type Task struct {
 	tag  uint32
 	scsi bool
 	cmd  Command
+	sn   uint32 // CmdSN
 
 	// Guarded by Session.mu until done is closed.
 	res    Result

@@ -107,7 +107,7 @@ func (c *Conn) newTask(p *pdu.SCSICommand) *Task {
 	c.live++
 	t.state = taskOpen
 	t.InitiatorTaskTag, t.LUN, t.Remote = p.InitiatorTaskTag, p.LUN, c.remote
-	t.immediate, t.read, t.write, t.edtl = p.Immediate, p.Read, p.Write, p.ExpectedDataTransferLength
+	t.immediate, t.read, t.write, t.edtl, t.cmdSN = p.Immediate, p.Read, p.Write, p.ExpectedDataTransferLength, p.CmdSN
 	if p.Immediate {
 		c.immediates++
 	} else {

@@ -43,6 +43,7 @@ type Task struct {
 	read      bool
 	write     bool
 	edtl      uint32 // ExpectedDataTransferLength
+	cmdSN     uint32
 	want      int    // data-out bytes that the command will take
 	got       int    // of them received, contiguous from 0
 	actual    int    // data-in bytes that the command made

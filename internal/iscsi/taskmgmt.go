@@ -75,6 +75,11 @@ func (c *Conn) abortTask(m *Management, p *pdu.TaskManagementRequest) error {
 	if t == nil {
 		t = c.begunTask(p.ReferencedTaskTag)
 	}
+	if t != nil && !t.immediate && p.RefCmdSN != t.cmdSN {
+		// The tag is that of another task than the initiator thinks.
+		c.Managed(m, pdu.FunctionRejected)
+		return nil
+	}
 	if t != nil {
 		d := &drain{left: 1, done: func() { c.Managed(m, pdu.FunctionComplete) }}
 		t.told = false

@@ -22,8 +22,8 @@ func TestAbort(t *testing.T) {
 			for _, tt := range states {
 				t.Run(tt.name, func(t *testing.T) {
 					r := newRig(t, tt.o)
-					sn := r.cmdSN
 					tag := tt.set(r)
+					sn := r.cmdSN - 1
 					r.take()
 					before := bytes.Clone(r.store.mem)
 					want := pdu.FunctionComplete
@@ -403,5 +403,26 @@ func TestAbortedByBoth(t *testing.T) {
 		if !slices.Equal(got, want) || ended != 2 {
 			t.Errorf("%v: sent %v, want %v; %d of 2 ended", own, got, want, ended)
 		}
+	}
+}
+
+// TestAbortRefCmdSN: a RefCmdSN that is not the CmdSN of the task is refused; for a
+// task with the I bit it says nothing.
+func TestAbortRefCmdSN(t *testing.T) {
+	r := newRig(t, options{mapped: true, keys: []string{"InitialR2T=No"}})
+	write := command{cdb: write10(0, 4), write: true, edtl: 4 * blk, open: true}
+	tag := r.command(write)
+	for _, off := range []uint32{0, 2, 1 << 31} {
+		if got := r.tmResponse(r.tmf(pdu.AbortTask, tag, r.cmdSN-off)); got != pdu.FunctionRejected {
+			t.Errorf("CmdSN - %d: %v", off, got)
+		}
+	}
+	if got := r.tmResponse(r.tmf(pdu.AbortTask, tag, r.cmdSN-1)); got != pdu.FunctionComplete {
+		t.Error(got)
+	}
+	write.immediate = true
+	tag = r.command(write)
+	if got := r.tmResponse(r.tmf(pdu.AbortTask, tag, r.cmdSN)); got != pdu.FunctionComplete {
+		t.Error(got)
 	}
 }
