@@ -44,9 +44,9 @@ type Task struct {
 	write     bool
 	edtl      uint32 // ExpectedDataTransferLength
 	cmdSN     uint32
-	want      int    // data-out bytes that the command will take
-	got       int    // of them received, contiguous from 0
-	actual    int    // data-in bytes that the command made
+	want      int // data-out bytes that the command will take
+	got       int // of them received, contiguous from 0
+	actual    int // data-in bytes that the command made
 	unsol     Burst
 	detached  bool
 	buf       *bufpool.Buf
