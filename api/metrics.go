@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -14,7 +15,12 @@ import (
 // metrics serves the Prometheus text format, version 0.0.4.
 func (s *server) metrics(w http.ResponseWriter, r *http.Request) {
 	var b strings.Builder
-	if err := writeMetrics(r.Context(), &b, s.d); err != nil {
+	nexuses, err := strconv.ParseBool(cmp.Or(r.URL.Query().Get("nexuses"), "false"))
+	if err != nil {
+		answer(w, 0, nil, problemf(ErrInvalid, "nexuses is true or false, not %q", r.URL.Query().Get("nexuses")))
+		return
+	}
+	if err := writeMetrics(r.Context(), &b, s.d, nexuses); err != nil {
 		answer(w, 0, nil, err)
 		return
 	}
@@ -59,7 +65,7 @@ type labelled struct {
 	labels []string
 }
 
-func writeMetrics(ctx context.Context, w io.Writer, d Daemon) error {
+func writeMetrics(ctx context.Context, w io.Writer, d Daemon, nexuses bool) error {
 	st, err := d.Status(ctx)
 	if err != nil {
 		return err
@@ -86,6 +92,9 @@ func writeMetrics(ctx context.Context, w io.Writer, d Daemon) error {
 	aluaMetrics(w, targets)
 	latencyMetrics(w, targets)
 	sessionMetrics(w, targets, sessions)
+	if nexuses {
+		nexusMetrics(w, sessions)
+	}
 	f := newFamily(w, "iserd_login_total", "counter", "Logins by status class and detail, RFC 7143 11.13.5.")
 	for _, k := range slices.Sorted(maps.Keys(logins)) {
 		f.sample(float64(logins[k]), "result", k)
@@ -237,24 +246,53 @@ func lunMetrics(w io.Writer, targets []Target) {
 
 func latencyMetrics(w io.Writer, targets []Target) {
 	f := newFamily(w, "iserd_lun_latency_seconds", "histogram", "Time of commands in the target, by stage; estimated from a sample.")
-	eachLUN(targets, func(l *labelled) {
-		for i := range l.Stats.Latency {
-			h := &l.Stats.Latency[i]
-			labels := l.with("op", h.Op, "stage", h.Stage)
-			var sum uint64
-			for k, n := range h.Counts {
-				sum += n
-				if k == len(h.Counts)-1 {
-					break // the last bucket has no bound
-				}
-				bound := strconv.FormatFloat(float64(uint64(1024)<<k)/1e9, 'g', -1, 64)
-				f.suffixed("_bucket", float64(sum), append(slices.Clip(labels), "le", bound)...)
+	eachLUN(targets, func(l *labelled) { f.latencies(l.Stats.Latency, l.labels) })
+}
+
+// latencies writes histograms.
+func (f family) latencies(all []Latency, labels []string) {
+	for i := range all {
+		h := &all[i]
+		labels := append(slices.Clip(labels), "op", h.Op, "stage", h.Stage)
+		var sum uint64
+		for k, n := range h.Counts {
+			sum += n
+			if k == len(h.Counts)-1 {
+				break // the last bucket has no bound
 			}
-			f.suffixed("_bucket", float64(sum), append(slices.Clip(labels), "le", "+Inf")...)
-			f.suffixed("_sum", float64(h.Nanoseconds)/1e9, labels...)
-			f.suffixed("_count", float64(sum), labels...)
+			bound := strconv.FormatFloat(float64(uint64(1024)<<k)/1e9, 'g', -1, 64)
+			f.suffixed("_bucket", float64(sum), append(slices.Clip(labels), "le", bound)...)
+		}
+		f.suffixed("_bucket", float64(sum), append(slices.Clip(labels), "le", "+Inf")...)
+		f.suffixed("_sum", float64(h.Nanoseconds)/1e9, labels...)
+		f.suffixed("_count", float64(sum), labels...)
+	}
+}
+
+// nexusMetrics has what belongs to single I_T_L nexuses. It is written only where
+// it is asked for: there may be many, and they come and go.
+func nexusMetrics(w io.Writer, sessions []Session) {
+	each := func(f func(s *SessionLUN, labels []string)) {
+		for i := range sessions {
+			x := &sessions[i]
+			for j := range x.LUNs {
+				f(&x.LUNs[j], []string{"initiator", x.Initiator, "isid", x.ISID, "target", x.Target, "lun", strconv.Itoa(int(x.LUNs[j].Number))})
+			}
+		}
+	}
+	f := newFamily(w, "iserd_nexus_ops_total", "counter", "SCSI commands answered, by I_T_L nexus.")
+	each(func(s *SessionLUN, labels []string) {
+		for _, op := range slices.Sorted(maps.Keys(s.Stats.Ops)) {
+			f.sample(float64(s.Stats.Ops[op]), append(slices.Clip(labels), "op", op)...)
 		}
 	})
+	f = newFamily(w, "iserd_nexus_bytes_total", "counter", "Data of READ and WRITE commands, by I_T_L nexus.")
+	each(func(s *SessionLUN, labels []string) {
+		f.sample(float64(s.Stats.Read), append(slices.Clip(labels), "dir", "read")...)
+		f.sample(float64(s.Stats.Written), append(slices.Clip(labels), "dir", "write")...)
+	})
+	f = newFamily(w, "iserd_nexus_latency_seconds", "histogram", "Time of commands in the target, by I_T_L nexus and stage; estimated from a sample.")
+	each(func(s *SessionLUN, labels []string) { f.latencies(s.Stats.Latency, labels) })
 }
 
 func sessionMetrics(w io.Writer, targets []Target, sessions []Session) {

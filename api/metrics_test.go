@@ -30,7 +30,12 @@ func (fixed) Targets(context.Context) ([]Target, error) {
 }
 
 func (fixed) Sessions(context.Context) ([]Session, error) {
-	return []Session{{Target: "iqn.a", Transport: "tcp"}, {Transport: "tcp"}}, nil
+	counts := make([]uint64, 26)
+	counts[2] = 3
+	luns := []SessionLUN{{LUN: 0, Number: 3, Stats: Stats{
+		Ops: map[string]uint64{"read": 3}, Read: 1536, Latency: []Latency{{Op: "read", Stage: "queue", Counts: counts, Nanoseconds: 9000}},
+	}}}
+	return []Session{{Initiator: "iqn.i", ISID: "1", Target: "iqn.a", Transport: "tcp", LUNs: luns}, {Transport: "tcp"}}, nil
 }
 
 func (fixed) Actors(context.Context) ([]Actor, error) {
@@ -60,7 +65,7 @@ var (
 func scrape(t *testing.T) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	NewHandler(fixed{}, ReadOnly).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	NewHandler(fixed{}, ReadOnly).ServeHTTP(w, httptest.NewRequest("GET", "/metrics?nexuses=true", nil))
 	if w.Code != 200 || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain; version=0.0.4") {
 		t.Fatal(w.Code, w.Header())
 	}
@@ -122,6 +127,9 @@ func TestMetricsValues(t *testing.T) {
 		`iserd_login_total{result="0202"} 1`,
 		`iserd_actor_mailbox_depth{kind="lun"} 2`,
 		`iserd_pdu_total{opcode="SCSI Command",dir="in"} 7`,
+		`iserd_nexus_ops_total{initiator="iqn.i",isid="1",target="iqn.a",lun="3",op="read"} 3`,
+		`iserd_nexus_bytes_total{initiator="iqn.i",isid="1",target="iqn.a",lun="3",dir="read"} 1536`,
+		`iserd_nexus_latency_seconds_count{initiator="iqn.i",isid="1",target="iqn.a",lun="3",op="read",stage="queue"} 3`,
 		`iserd_digest_errors_total{digest="data"} 2`,
 		`iserd_alua_state{target="iqn.a",lun="3",portal_group="lan",state="standby",preferred="true"} 1`,
 		`iserd_rdma_queue_pairs{device="rxe0"} 2`,
@@ -130,6 +138,18 @@ func TestMetricsValues(t *testing.T) {
 	} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+}
+
+// TestNexusesAreAskedFor: there are no labels that grow with initiators unless
+// somebody wants them.
+func TestNexusesAreAskedFor(t *testing.T) {
+	for query, want := range map[string]int{"": 200, "?nexuses=false": 200, "?nexuses=1": 200, "?nexuses=x": 422} {
+		w := httptest.NewRecorder()
+		NewHandler(fixed{}, ReadOnly).ServeHTTP(w, httptest.NewRequest("GET", "/metrics"+query, nil))
+		if has := strings.Contains(w.Body.String(), "iserd_nexus_"); w.Code != want || has != (query == "?nexuses=1") {
+			t.Errorf("%q: %d, nexuses: %v", query, w.Code, has)
 		}
 	}
 }
