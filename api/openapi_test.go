@@ -106,6 +106,8 @@ func TestSchemas(t *testing.T) {
 		ALUA{},
 		ALUAGroup{},
 		ALUAChange{},
+		ALUASpec{},
+		ALUAGroupSpec{},
 		Stats{},
 		Latency{},
 		Session{},

@@ -271,6 +271,21 @@ type TargetSpec struct {
 	Groups     []string        `json:"portal_groups,omitempty"`
 	Initiators []InitiatorSpec `json:"initiators,omitempty"`
 	LUNs       []LUNSpec       `json:"luns,omitempty"`
+	ALUA       *ALUASpec       `json:"alua,omitempty"` // of all LUNs
+}
+
+// ALUASpec asks for asymmetric access through the portal groups of a target, all of
+// which it names.
+type ALUASpec struct {
+	Explicit bool            `json:"explicit,omitempty"`
+	Groups   []ALUAGroupSpec `json:"groups"`
+}
+
+// ALUAGroupSpec is how a portal group is to lead to a LUN.
+type ALUAGroupSpec struct {
+	PortalGroup string `json:"portal_group"`
+	State       string `json:"state,omitempty"` // active/optimized when it is left out
+	Preferred   bool   `json:"preferred,omitempty"`
 }
 
 // InitiatorSpec admits an initiator.
@@ -289,6 +304,7 @@ type LUNSpec struct {
 	NAA       string      `json:"naa,omitempty"`
 	Thin      bool        `json:"thin,omitempty"`
 	ReadOnly  bool        `json:"read_only,omitempty"`
+	ALUA      *ALUASpec   `json:"alua,omitempty"` // in place of the target's
 }
 
 // BackendSpec asks for a store.

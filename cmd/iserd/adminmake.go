@@ -215,7 +215,7 @@ func (a *admin) freeSize(target string, lun uint16) error {
 // defaults.
 func fragment(name string, spec *api.TargetSpec) (*config.Config, error) {
 	c := &config.Config{}
-	t := config.Target{Name: name, Alias: spec.Alias, Auth: spec.Auth, Insecure: spec.Insecure, PortalGroups: spec.Groups}
+	t := config.Target{Name: name, Alias: spec.Alias, Auth: spec.Auth, Insecure: spec.Insecure, PortalGroups: spec.Groups, ALUA: aluaOfSpec(spec.ALUA)}
 	for _, i := range spec.Initiators {
 		t.Initiators = append(t.Initiators, initiatorOf(i))
 	}
@@ -230,6 +230,17 @@ func fragment(name string, spec *api.TargetSpec) (*config.Config, error) {
 	}
 	c.Targets = []config.Target{t}
 	return c, nil
+}
+
+func aluaOfSpec(a *api.ALUASpec) *config.ALUA {
+	if a == nil {
+		return nil
+	}
+	out := &config.ALUA{Explicit: a.Explicit}
+	for _, g := range a.Groups {
+		out.Groups = append(out.Groups, config.ALUAGroup{PortalGroup: g.PortalGroup, State: g.State, Preferred: g.Preferred})
+	}
+	return out
 }
 
 func initiatorOf(i api.InitiatorSpec) config.Initiator {
@@ -272,6 +283,6 @@ func fragmentLUN(target string, l *api.LUNSpec) *config.Config {
 	}
 	return &config.Config{Backends: []config.Backend{b}, Targets: []config.Target{{Name: target, LUNs: []config.LUN{{
 		Label: number(l.Number), Number: l.Number, Backend: b.Ref(), BlockSize: l.BlockSize, Serial: l.Serial, NAA: l.NAA,
-		Thin: l.Thin, ReadOnly: l.ReadOnly,
+		Thin: l.Thin, ReadOnly: l.ReadOnly, ALUA: aluaOfSpec(l.ALUA),
 	}}}}}
 }

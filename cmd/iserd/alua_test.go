@@ -245,3 +245,37 @@ func TestDrift(t *testing.T) {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }
+
+// TestALUAByAPI: targets that are made through the API have it too.
+func TestALUAByAPI(t *testing.T) {
+	r := newALUARig(t)
+	const name = "iqn.2026-11.com.example:made"
+	spec := api.TargetSpec{
+		Insecure: true, Groups: []string{"lan", "wan"},
+		ALUA: &api.ALUASpec{Groups: []api.ALUAGroupSpec{{PortalGroup: "lan"}, {PortalGroup: "wan", State: "standby"}}},
+		LUNs: []api.LUNSpec{
+			{Number: 0, Backend: api.BackendSpec{Kind: "memory", Size: "1MiB"}},
+			{Number: 1, Backend: api.BackendSpec{Kind: "memory", Size: "1MiB"}, ALUA: &api.ALUASpec{
+				Explicit: true, Groups: []api.ALUAGroupSpec{{PortalGroup: "lan", State: "offline"}, {PortalGroup: "wan", Preferred: true}},
+			}},
+		},
+	}
+	for range 2 { // the second time it is there
+		made, err := r.cl.EnsureTarget(t.Context(), name, &spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := fmt.Sprintf("%+v %+v", *made.LUNs[0].ALUA, *made.LUNs[1].ALUA)
+		want := "{Explicit:false Groups:[{PortalGroup:lan ID:1 State:active/optimized Preferred:false SetBy:configured}" +
+			" {PortalGroup:wan ID:2 State:standby Preferred:false SetBy:configured}]}" +
+			" {Explicit:true Groups:[{PortalGroup:lan ID:1 State:offline Preferred:false SetBy:configured}" +
+			" {PortalGroup:wan ID:2 State:active/optimized Preferred:true SetBy:configured}]}"
+		if got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	spec.ALUA.Groups = spec.ALUA.Groups[:1]
+	if _, err := r.cl.EnsureTarget(t.Context(), name+"2", &spec); !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), `reached through portal group "wan" as well`) {
+		t.Errorf("a group is missing: %v", err)
+	}
+}
