@@ -85,7 +85,7 @@ func (c *Client) send(ctx context.Context, method, path string, body io.Reader) 
 	resp, err := c.http.Do(req)
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" {
-		return nil, problemf(ErrNotUp, "no daemon answers at %s: %v", c.at, op.Err)
+		return nil, &problem{kind: ErrNotUp, text: fmt.Sprintf("no daemon answers at %s: %v", c.at, op.Err), cause: op.Err}
 	}
 	return resp, err
 }

@@ -4,15 +4,21 @@ import "fmt"
 
 // problem is an error with a text of its own that wraps one of the kinds.
 type problem struct {
-	kind error
-	text string
+	kind  error
+	text  string
+	cause error // may be nil
 }
 
 func (p *problem) Error() string { return p.text }
-func (p *problem) Unwrap() error { return p.kind }
+func (p *problem) Unwrap() []error {
+	if p.cause == nil {
+		return []error{p.kind}
+	}
+	return []error{p.kind, p.cause}
+}
 
 func problemf(kind error, format string, args ...any) error {
-	return &problem{kind, fmt.Sprintf(format, args...)}
+	return &problem{kind: kind, text: fmt.Sprintf(format, args...)}
 }
 
 // Problemf returns an error that wraps kind, one of ErrNotFound, ErrConflict,

@@ -170,7 +170,7 @@ func faultsText(w io.Writer, all []api.Fault, stack bool) {
 		rows := [][]string{{"TIME", "ACTOR", "MESSAGE", "PANIC", "ACTION"}}
 		for i := range all {
 			f := &all[i]
-			rows = append(rows, []string{f.Time.Local().Format(time.DateTime), f.Path, f.Message, firstLine(f.Panic), f.Action})
+			rows = append(rows, []string{f.Time.Local().Format(time.DateTime), f.Path, messageName(f.Message), firstLine(f.Panic), f.Action})
 		}
 		table(w, rows)
 		return

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -109,7 +110,11 @@ func exitOf(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, api.ErrNotUp):
-		code = exitNotUp
+		return &exitError{exitNotUp, fmt.Errorf("%w\n%s", err, wayOut(err))}
+	case errors.Is(err, context.Canceled):
+		err = errors.New("interrupted")
+	case errors.Is(err, context.DeadlineExceeded):
+		err = errors.New("the daemon does not answer in time; --timeout gives it more, iserd debug goroutines shows what it does")
 	case errors.Is(err, api.ErrNotFound):
 		code = exitNotFound
 	case errors.Is(err, api.ErrConflict):
@@ -122,6 +127,18 @@ func exitOf(err error) error {
 		}
 	}
 	return &exitError{code, err}
+}
+
+// wayOut says what to do when no daemon answers.
+func wayOut(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "Only root and the group of the socket may use it: console { group } of the configuration names the group"
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return "Is it running (systemctl status iserd, or iserd serve)? If its console is elsewhere, name it by --console or " + consoleEnv
+	default:
+		return "--console or " + consoleEnv + " names where its console is"
+	}
 }
 
 // show writes v as JSON, or has text write it for people.

@@ -143,6 +143,10 @@ configuration files.`,
 }
 
 func targetsText(w io.Writer, all []api.Target) {
+	if len(all) == 0 {
+		fmt.Fprintln(w, "no targets")
+		return
+	}
 	rows := [][]string{{"TARGET", "LUNS", "SESSIONS", "STATE"}}
 	for i := range all {
 		t := &all[i]

@@ -58,7 +58,7 @@ func TestConsoleBatch(t *testing.T) {
 	r := newRig(t, reloadA)
 	r.open(config.Console{}, nil)
 	out, errs, code := r.batch("# what there is\n\ntarget ls\niserd session ls\nexit\nnonsense\n")
-	if code != 0 || errs != "" || !strings.Contains(out, "iqn.2026-11.com.example:still") || !strings.Contains(out, "TSIH") {
+	if code != 0 || errs != "" || !strings.Contains(out, "iqn.2026-11.com.example:still") || !strings.Contains(out, "no sessions") {
 		t.Errorf("%d %s\n%s", code, errs, out)
 	}
 	out, errs, code = r.batch("status\nlun show iqn.2026-11.com.example:still/9\nls\n")
@@ -145,6 +145,9 @@ type terminal struct {
 func onTerminal(t *testing.T, env []string, args ...string) *terminal {
 	t.Helper()
 	ptm, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil && os.Getenv("CI") == "" {
+		t.Skip("needs pseudo terminals")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

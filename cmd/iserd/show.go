@@ -315,6 +315,10 @@ one out, change the access lists or take the target offline.`,
 }
 
 func sessionsText(w io.Writer, all []api.Session, now time.Time) {
+	if len(all) == 0 {
+		fmt.Fprintln(w, "no sessions")
+		return
+	}
 	rows := [][]string{{"TSIH", "INITIATOR", "TARGET", "FROM", "TRANSPORT", "SINCE", "READ", "WRITTEN"}}
 	for i := range all {
 		s := &all[i]
