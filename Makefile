@@ -78,7 +78,7 @@ web: build ## the web page in Debian's Chromium against bin/iserd
 .PHONY: screens
 screens: build ## pictures of every terminal screen and every page: bin/screens/*.png
 	mkdir -p bin/screens
-	ISERD_INTEROP=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 15m -run 'TestScreens$$|TestWithoutJavaScript' ./test/web -args -screens $(CURDIR)/bin/screens
+	ISERD_INTEROP=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 15m -run 'Screens$$|TestWithoutJavaScript' ./test/web -args -screens $(CURDIR)/bin/screens
 
 .PHONY: vm
 vm: build ## RDMA: a Debian kernel with soft-RoCE in QEMU (root); not a part of test yet

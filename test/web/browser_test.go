@@ -212,7 +212,7 @@ func (b *browser) screen(width, height int64, scheme string) {
 	b.t.Helper()
 	var opts []chromedp.EmulateViewportOption
 	if width < 600 {
-		opts = append(opts, chromedp.EmulateMobile, chromedp.EmulateTouch, chromedp.EmulateScale(2))
+		opts = append(opts, chromedp.EmulateMobile, chromedp.EmulateTouch)
 	}
 	b.do(chromedp.EmulateViewport(width, height, opts...), chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
 		_, err := cdp.Call(ctx, tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{

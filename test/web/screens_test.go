@@ -118,11 +118,11 @@ func TestScreens(t *testing.T) {
 			}
 		}
 	}
-	terminals(t, d)
 }
 
-// terminals takes pictures of the screens of the command line.
-func terminals(t *testing.T, d *daemon) {
+// TestTerminalScreens takes pictures of the screens of the command line.
+func TestTerminalScreens(t *testing.T) {
+	d := busy(t)
 	bin, err := target.Binary()
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +156,7 @@ func terminals(t *testing.T, d *daemon) {
 	top.keys("q")
 	prompt := inTerminal(t, 120, 34, env, bin, "console")
 	prompt.wait("iserd")
-	for _, line := range [][2]string{{"status\r", "configuration"}, {"logins\r", "there is no target"}, {"lun show iqn.2026-11.com.example:d\t", "db01"}, {"0\r", "memory/db"}, {"session \t", "logout"}} {
+	for _, line := range [][2]string{{"status\r", "configuration"}, {"logins\r", "stranger"}, {"lun show iqn.2026-11.com.example:d\t", "db01"}, {"0\r", "memory/db"}, {"session \t", "logout"}} {
 		prompt.keys(line[0])
 		prompt.wait(line[1])
 		pause(time.Second)
