@@ -39,6 +39,12 @@ type Options struct {
 	Private []byte
 	// Spin is for how long the connection polls before it sleeps.
 	Spin time.Duration
+	// Linger is for how long Close waits for the target to end the connection
+	// first; by default 50 ms after a logout, else 0. Linux's isert over siw
+	// needs it: when the initiator is gone before a response is accounted for
+	// there as sent, it never lets go of the connection, warns
+	// ("iscsit_release_cmd"), and takes no further login.
+	Linger time.Duration
 }
 
 // Conn is a connection for iSER messages. Its methods are for one goroutine, the
@@ -69,6 +75,9 @@ type Conn struct {
 	once   sync.Once
 	closed bool
 	logout bool // the last message was a Logout Response
+	linger time.Duration
+	spoken time.Time // when the first message was sent, or the last nudge
+	heard  bool      // the target has sent a message
 }
 
 // Message is what has completed: one received, or the failure of the queue pair.
@@ -93,7 +102,7 @@ func Open(ctx context.Context, prov verbs.Provider, addr netip.AddrPort, o Optio
 	if err != nil {
 		return nil, fmt.Errorf("initiator/iser: %w", err)
 	}
-	c := &Conn{cm: cm, down: make(chan struct{}), cmDone: make(chan struct{})}
+	c := &Conn{cm: cm, linger: o.Linger, down: make(chan struct{}), cmDone: make(chan struct{})}
 	if err := c.build(ctx, addr, &o); err != nil {
 		close(c.cmDone)
 		_ = c.free() // the error that led here is the one to report
@@ -276,6 +285,9 @@ func (c *Conn) Send(i, n int) error {
 	if _, err := c.qp.PostSend(wr[:]); err != nil {
 		return fmt.Errorf("initiator/iser: %w", err)
 	}
+	if !c.heard && c.spoken.IsZero() {
+		c.spoken = time.Now()
+	}
 	return nil
 }
 
@@ -312,7 +324,7 @@ const nothing = 1 << 33
 // Poll waits up to timeout (negative: for ever) for completions and gives each
 // received message to take. keep says that a receive is posted again.
 func (c *Conn) Poll(timeout time.Duration, keep bool, take func(Message) error) error {
-	n, err := c.poller.Wait(c.wc[:], timeout)
+	n, err := c.wait(timeout)
 	if err != nil {
 		return fmt.Errorf("initiator/iser: %w", err)
 	}
@@ -327,6 +339,7 @@ func (c *Conn) Poll(timeout time.Duration, keep bool, take func(Message) error) 
 			c.freeSend = append(c.freeSend, int(wc.ID))
 		default:
 			c.posted--
+			c.heard = true
 			j := int(wc.ID &^ recvBit)
 			m := Message{Data: c.recvs[j].B[:wc.Len], Invalidated: wc.Flags&verbs.WCWithInv != 0, InvKey: wc.InvKey}
 			c.logout = len(m.Data) > iser.HeaderLen && pdu.Opcode(m.Data[iser.HeaderLen]) == pdu.OpLogoutResponse
@@ -350,15 +363,40 @@ func (c *Conn) Poll(timeout time.Duration, keep bool, take func(Message) error) 
 	return nil
 }
 
+// wait waits for completions. As long as the target has not answered the first
+// message, on iWARP, it sends an empty RDMA Write now and then and may return early:
+// Linux's siw answers a request for a connection before it listens to it, and finds
+// what came in between only when more comes.
+func (c *Conn) wait(timeout time.Duration) (int, error) {
+	if c.heard || c.spoken.IsZero() || c.vc.Device().Caps().Transport != verbs.TransportIWARP {
+		return c.poller.Wait(c.wc[:], timeout)
+	}
+	left := max(time.Until(c.spoken.Add(nudgeAfter)), 0)
+	if timeout >= 0 {
+		left = min(left, timeout)
+	}
+	n, err := c.poller.Wait(c.wc[:], left)
+	if n > 0 || err != nil || time.Since(c.spoken) < nudgeAfter {
+		return n, err
+	}
+	c.spoken = time.Now()
+	wr := [1]verbs.SendWR{{ID: nothing, Op: verbs.OpWrite, Flags: verbs.SendSignaled}}
+	_, err = c.qp.PostSend(wr[:])
+	return 0, err
+}
+
+const nudgeAfter = 100 * time.Millisecond
+
 // Close ends the connection without a logout and frees everything.
 func (c *Conn) Close() error {
 	if c.closed {
 		return nil
 	}
 	c.closed = true
-	if c.logout {
-		c.linger()
+	if c.linger == 0 && c.logout {
+		c.linger = 50 * time.Millisecond
 	}
+	c.waitDown()
 	_ = c.vc.Disconnect()
 	deadline := time.Now().Add(time.Second)
 	for time.Now().Before(deadline) { // let what was posted go out, and the flushes come
@@ -372,18 +410,14 @@ func (c *Conn) Close() error {
 	return c.free()
 }
 
-// linger gives the target time to see its Logout Response as sent, or to end the
-// connection itself. Linux's isert over siw, when the initiator is quicker than its
-// own completion, warns ("iscsit_release_cmd") and takes no further login.
-func (c *Conn) linger() {
-	for deadline := time.Now().Add(lingerTime); time.Now().Before(deadline); {
+// waitDown waits for the end of the connection, but no longer than Options.Linger.
+func (c *Conn) waitDown() {
+	for deadline := time.Now().Add(c.linger); time.Now().Before(deadline); {
 		if c.Poll(time.Until(deadline), false, func(Message) error { return nil }) != nil {
 			return
 		}
 	}
 }
-
-const lingerTime = 50 * time.Millisecond
 
 func (c *Conn) free() error {
 	var errs []error

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -121,7 +122,9 @@ func TestSIWInitiator(t *testing.T) {
 						sleep 1
 					done
 					[ -b "/dev/$d" ] || fail "no disk"
-					echo 1024 >/sys/block/$d/queue/max_sectors_kb
+					most=$(cat /sys/block/$d/queue/max_hw_sectors_kb)
+					echo "$most" >/sys/block/$d/queue/max_sectors_kb
+					say "up to $most KiB in a command"
 					for bs in 4k 16k 64k 256k 1m; do
 						fio --name=v$bs --filename=/dev/$d --direct=1 --rw=randrw --bs=$bs --size=64m --io_size=16m \
 							--iodepth=16 --ioengine=libaio --verify=crc32c --verify_fatal=1 --randrepeat=0 --minimal >/tmp/fio.out || {
@@ -211,17 +214,18 @@ func TestSIWTarget(t *testing.T) {
 			})
 		}
 	}
-	for _, bs := range []string{"4K", "64K", "1M"} {
-		t.Run("bench "+bs, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), iserd, "bench", "-m", "randrw", "--verify", "--overwrite", "-b", bs, "-q", "16", "-t", "3s",
-				"--no-progress", fmt.Sprintf("iser://%v/%s/0", addr, siwTarget))
-			out, err := cmd.CombinedOutput()
-			t.Logf("%s", out)
-			if err != nil {
-				t.Error(err)
-			}
-		})
+	for _, blocks := range []int{8, 128, 2048} {
+		t.Run(fmt.Sprintf("%d KiB, 16 in flight", blocks/2), func(t *testing.T) { load(t, addr, blocks) })
 	}
+	t.Run("bench", func(t *testing.T) { // the last: it does not wait for LIO
+		cmd := exec.CommandContext(t.Context(), iserd, "bench", "-m", "randrw", "--verify", "--overwrite", "-b", "16K", "-q", "16", "-t", "3s",
+			"--no-progress", fmt.Sprintf("iser://%v/%s/0", addr, siwTarget))
+		out, err := cmd.CombinedOutput()
+		t.Logf("%s", out)
+		if err != nil {
+			t.Error(err)
+		}
+	})
 	vm.Signal("done")
 	r := vm.Wait()
 	if bad := r.Trouble(); len(bad) > 0 {
@@ -229,13 +233,11 @@ func TestSIWTarget(t *testing.T) {
 	}
 }
 
-// writeRead writes and reads blocks of many sizes over one session.
-func writeRead(t *testing.T, addr netip.AddrPort, cfg softiwarp.Config, o rdma.Options) {
+// siwLogin opens a session with LIO.
+func siwLogin(ctx context.Context, t *testing.T, addr netip.AddrPort, cfg softiwarp.Config, o rdma.Options) *initiator.Session {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	prov := softiwarp.New(cfg)
-	c, err := rdma.Dial(ctx, prov, addr, o)
+	o.Linger = 2 * time.Second
+	c, err := rdma.Dial(ctx, softiwarp.New(cfg), addr, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,32 +245,73 @@ func writeRead(t *testing.T, addr netip.AddrPort, cfg softiwarp.Config, o rdma.O
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	exec := func(cdb, data []byte, n int) []byte {
-		t.Helper()
-		r, err := s.Exec(ctx, 0, cdb, data, n)
-		if err == nil {
-			err = r.Err()
-		}
-		if err != nil {
-			t.Fatalf("%x: %v", cdb, err)
-		}
-		return r.Data
-	}
+	t.Cleanup(func() { _ = s.Close() })
 	for range 3 { // unit attentions
 		_, _ = s.Exec(ctx, 0, make([]byte, 6), nil, 0)
 	}
+	return s
+}
+
+// writeRead writes and reads blocks of many sizes over one session.
+func writeRead(t *testing.T, addr netip.AddrPort, cfg softiwarp.Config, o rdma.Options) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s := siwLogin(ctx, t, addr, cfg, o)
 	for _, blocks := range []int{1, 7, 8, 15, 16, 17, 64, 255, 1024, 2048, 8192} {
-		data := make([]byte, blocks*512)
-		rand.Read(data)
-		cdb := []byte{0x2a, 0, 0, 0, 1, 0, 0, byte(blocks >> 8), byte(blocks), 0}
-		exec(cdb, data, 0)
-		cdb[0] = 0x28
-		if got := exec(cdb, nil, len(data)); !bytes.Equal(got, data) {
-			t.Fatalf("%d blocks: other data", blocks)
+		if err := compare(ctx, s, 256, blocks); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if err := s.Logout(ctx); err != nil {
 		t.Error(err)
 	}
+}
+
+// load has 16 writers, each of which reads what it wrote.
+func load(t *testing.T, addr netip.AddrPort, blocks int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	s := siwLogin(ctx, t, addr, softiwarp.Config{}, rdma.Options{})
+	var wg sync.WaitGroup
+	for n := range 16 {
+		wg.Go(func() {
+			for range max(1, 256/blocks) {
+				if err := compare(ctx, s, n*blocks, blocks); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := s.Logout(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// compare writes random blocks and reads them.
+func compare(ctx context.Context, s *initiator.Session, lba, blocks int) error {
+	data := make([]byte, blocks*512)
+	rand.Read(data)
+	cdb := []byte{0x2a, 0, 0, byte(lba >> 16), byte(lba >> 8), byte(lba), 0, byte(blocks >> 8), byte(blocks), 0}
+	r, err := s.Exec(ctx, 0, cdb, data, 0)
+	if err == nil {
+		err = r.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("write of %d blocks: %w", blocks, err)
+	}
+	cdb[0] = 0x28
+	if r, err = s.Exec(ctx, 0, cdb, nil, len(data)); err == nil {
+		err = r.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("read of %d blocks: %w", blocks, err)
+	}
+	if !bytes.Equal(r.Data, data) {
+		return fmt.Errorf("%d blocks from %d: other data", blocks, lba)
+	}
+	return nil
 }
