@@ -3,7 +3,6 @@ package iser
 import (
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -20,8 +19,8 @@ const (
 	drainTime = 5 * time.Second
 )
 
-// Pump owns a completion queue of a device: one goroutine, locked to its thread,
-// that polls it and runs the turns of the connections on it.
+// Pump owns a completion queue of a device: one goroutine that polls it and runs
+// the turns of the connections on it.
 type Pump struct {
 	dev    *Device
 	cq     verbs.CQ
@@ -157,8 +156,6 @@ func (p *Pump) stop() {
 
 // run is the pump's goroutine.
 func (p *Pump) run() {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	debug.SetPanicOnFault(true)
 	defer close(p.ended)
 	defer p.bury()
@@ -189,9 +186,7 @@ func (p *Pump) once() bool {
 	}
 	n, err := p.poller.Wait(p.wc[:], timeout)
 	p.dev.seen.count(p.wc[:n])
-	for i := range n {
-		p.sort(&p.wc[i])
-	}
+	p.sort(p.wc[:n])
 	p.runTouched()
 	p.serve()
 	if len(p.drains) > 0 {
@@ -240,20 +235,21 @@ func (p *Pump) mourn() bool {
 	return p.needed()
 }
 
-// sort puts a completion into the batch of its connection.
-func (p *Pump) sort(wc *verbs.WC) {
-	id := wrID(wc.ID)
+// sort puts completions into the batches of their connections.
+func (p *Pump) sort(wcs []verbs.WC) {
 	p.mu.Lock()
-	var c *Conn
-	if i := id.slot(); i < len(p.slots) && p.slots[i].gen == id.gen() {
-		c = p.slots[i].conn
+	defer p.mu.Unlock()
+	for i := range wcs {
+		id := wrID(wcs[i].ID)
+		n := id.slot()
+		if n >= len(p.slots) || p.slots[n].gen != id.gen() {
+			continue
+		}
+		if c := p.slots[n].conn; c != nil && c.phase != over {
+			p.touch(c)
+			c.turn.wc = append(c.turn.wc, wcs[i])
+		}
 	}
-	p.mu.Unlock()
-	if c == nil || c.phase == over {
-		return
-	}
-	p.touch(c)
-	c.turn.wc = append(c.turn.wc, *wc)
 }
 
 // touch has a turn of c run in this round.

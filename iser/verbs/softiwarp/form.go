@@ -10,6 +10,7 @@ import (
 // and messages of the send queue take turns.
 func (q *QP) form() {
 	t := &q.tx
+	t.gathered = false // regions may have been closed since
 	for t.room() && q.state == qpRTS {
 		if t.sending {
 			q.formSend()
@@ -102,7 +103,7 @@ func (q *QP) beginSend(w *sendWR, acc verbs.Access) bool {
 			return false
 		}
 	}
-	t.sending, t.off, t.cur = true, 0, cursor{}
+	t.sending, t.off, t.cur, t.gathered = true, 0, cursor{}, !w.inlined
 	return true
 }
 
@@ -157,6 +158,11 @@ func (q *QP) formedSend(w *sendWR) {
 // payload puts the memory of the next n bytes of w in tx.pieces.
 func (q *QP) payload(w *sendWR, n int) bool {
 	t := &q.tx
+	whole := t.gathered && n == int(w.length)
+	t.gathered = false
+	if whole {
+		return true // beginSend has just done it
+	}
 	t.pieces = t.pieces[:0]
 	if n == 0 {
 		return true

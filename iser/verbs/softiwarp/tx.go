@@ -35,10 +35,11 @@ type transmitter struct {
 	formed uint64 // position in the stream
 	sent   uint64
 
-	open    bool // the peer may be sent to
-	blocked bool // the socket is full and watched
-	shut    bool // nothing more may be sent
-	sending bool // the message at sq.next is begun
+	open     bool // the peer may be sent to
+	blocked  bool // the socket is full and watched
+	shut     bool // nothing more may be sent
+	sending  bool // the message at sq.next is begun
+	gathered bool // pieces are all of it
 
 	maxULPDU int
 	measure  uint64 // stream position at which the path is asked again
