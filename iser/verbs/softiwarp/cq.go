@@ -143,6 +143,9 @@ func (c *CQ) waiting() bool {
 // push adds a completion.
 func (c *CQ) push(wc verbs.WC) {
 	c.ringMu.Lock()
+	if c.n == 0 {
+		c.head = 0 // a few entries again and again, which stay in the cache
+	}
 	overrun := c.n == c.depth
 	if overrun {
 		overrun, c.lost = !c.lost, true
@@ -300,8 +303,7 @@ func (c *CQ) wantOut(q *QP, want bool) {
 	if want {
 		events |= unix.EPOLLOUT
 	}
-	ev := epollEvent(events, q.token)
-	_ = unix.EpollCtl(c.epfd, unix.EPOLL_CTL_MOD, q.fd, &ev)
+	epollModify(c.epfd, q.fd, events, q.token)
 }
 
 // detach makes copies of what is to be sent from mem.

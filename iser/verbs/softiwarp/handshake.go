@@ -19,11 +19,7 @@ type negotiated struct {
 // pathULPDU is the longest ULPDU to send on the path of socket fd, as it is
 // now.
 func (d *Device) pathULPDU(fd int) int {
-	mss, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG)
-	if err != nil {
-		mss = 0
-	}
-	n := ulpduFor(mss)
+	n := ulpduFor(maxSegment(fd))
 	if limit := d.cfg.MaxFPDU; limit > 0 {
 		n = min(n, max(limit-fpduLenLen-fpduCRCLen, minULPDU))
 	}

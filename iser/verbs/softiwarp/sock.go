@@ -1,15 +1,14 @@
 package softiwarp
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// System calls on non-blocking sockets by RawSyscall: they return at once, so
-// telling Go's scheduler about them costs more than they take. They hold the
+// System calls that do not block by RawSyscall: they return at once, so telling
+// Go's scheduler about them costs more than they take. They hold the
 // processor while the kernel copies, so one call moves at most maxSend or
 // maxReceive bytes (some 50 µs).
 const (
@@ -99,14 +98,31 @@ func newPoller() (epfd, evfd int, err error) {
 }
 
 func signalEvent(evfd int) {
-	var b [8]byte
-	binary.NativeEndian.PutUint64(b[:], 1)
-	_, _ = unix.Write(evfd, b[:]) // EAGAIN: it is readable already
+	b := uint64(1)
+	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(evfd), uintptr(unsafe.Pointer(&b)), 8) // EAGAIN: it is readable already
 }
 
 func drainEvent(evfd int) {
-	var b [8]byte
-	_, _ = unix.Read(evfd, b[:])
+	var b uint64
+	_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(evfd), uintptr(unsafe.Pointer(&b)), 8)
+}
+
+// epollModify changes what fd is watched for. It fails for what is gone only.
+func epollModify(epfd, fd int, events uint32, token uint64) {
+	ev := epollEvent(events, token)
+	_, _, _ = unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), unix.EPOLL_CTL_MOD, uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
+}
+
+// maxSegment is the TCP_MAXSEG of socket fd; 0: it is not known.
+func maxSegment(fd int) int {
+	var mss int32
+	size := uint32(4)
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG,
+		uintptr(unsafe.Pointer(&mss)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0
+	}
+	return int(mss)
 }
 
 // sockaddr converts for the system. The zone of a link-local address is its
