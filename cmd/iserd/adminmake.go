@@ -198,7 +198,7 @@ func (a *admin) ResizeLUN(ctx context.Context, target string, lun uint16, size s
 // freeSize refuses to take over the size of a store whose configured size is
 // exact: the daemon would not start with another one.
 func (a *admin) freeSize(target string, lun uint16) error {
-	c, _, _ := a.inForce()
+	c, _, made := a.inForce()
 	l := lunOf(targetOf(c, target), lun)
 	if l == nil {
 		return nil // the server has its own error for that
@@ -206,6 +206,9 @@ func (a *admin) freeSize(target string, lun uint16) error {
 	b := c.Backend(l.Backend)
 	if b == nil || b.File == nil || b.File.Size == 0 || b.File.Create {
 		return nil
+	}
+	if made[target] != nil {
+		return api.Problemf(api.ErrConflict, "%s was attached with a size of %s: say which it has now, iserd lun resize --size", b.File.Path, config.FormatSize(b.File.Size))
 	}
 	at := b.File.At("size")
 	return api.Problemf(api.ErrConflict, "%s is to have %s, by %s:%d: change it there and reload, or leave it out", b.Ref(), config.FormatSize(b.File.Size), at.Filename, at.Start.Line)

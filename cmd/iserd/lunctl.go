@@ -245,6 +245,16 @@ that initiators got, and reservations.`,
 			}),
 		})
 		if x.use == "resize" {
+			sub.Long = `Resize without a size takes over what the file or block device of a LUN has grown
+to. The size of a LUN that is configured with one is changed there, followed by
+"iserd config reload"; that of a LUN attached through the API with --size. LUNs
+do not shrink.
+
+Initiators go on, and are told that the capacity has changed. Linux waits for
+its administrator then: iscsiadm -m session --rescan, and resize2fs or
+xfs_growfs.`
+			sub.Example = `  lvextend -L 2T /dev/vg/db && iserd lun resize iqn.2026-11.com.example:db/0
+  iserd lun resize iqn.2026-11.com.example:scratch/0 --size 4GiB`
 			sub.Flags().StringVar(&size, "size", "", "`SIZE`, such as 40GiB, of a LUN that was attached through the API")
 		}
 		cmd.AddCommand(sub)

@@ -73,4 +73,27 @@ func TestResizeTakesOver(t *testing.T) {
 	if !errors.Is(err, api.ErrConflict) || !strings.Contains(err.Error(), r.file+":8: change it there") {
 		t.Errorf("a size that is configured: %v", err)
 	}
+
+	// The same with a LUN that was attached by command.
+	made := filepath.Join(t.TempDir(), "made")
+	if err := os.WriteFile(made, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const name = "iqn.2026-11.com.example:made"
+	spec := api.TargetSpec{Insecure: true, LUNs: []api.LUNSpec{{Backend: api.BackendSpec{Kind: "file", Path: made, Size: "1MiB"}}}}
+	if _, err := cl.EnsureTarget(t.Context(), name, &spec); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(made, 2<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.ResizeLUN(t.Context(), name, 0, ""); !errors.Is(err, api.ErrConflict) || !strings.Contains(err.Error(), "--size") {
+		t.Errorf("a size that was said: %v", err)
+	}
+	if err := cl.ResizeLUN(t.Context(), name, 0, "2MiB"); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := cl.LUN(t.Context(), name, 0); err != nil || l.Size != 2<<20 {
+		t.Errorf("%+v %v", l, err)
+	}
 }
