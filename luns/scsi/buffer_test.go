@@ -212,6 +212,7 @@ func TestLogPages(t *testing.T) {
 	x.Begin(c, 0)
 	c.Decode()
 	x.End(c, 1000, 2048)
+	r.nexus.Publish()
 	c.Release()
 	if in := r.good(logs(0x19, 0), nil); in[8+15] != 1 || in[8+23] != 4 {
 		t.Errorf("% x", in)
