@@ -188,6 +188,9 @@ func (a *connActor) control(msg any) {
 	case nopTimeout:
 		if m.ping == a.pings && a.engine.PingOpen() {
 			a.log.Warn("initiator does not answer: connection closed", "silent", a.n.Limits().NopInterval+a.n.Limits().NopTimeout)
+			// It may have been asleep, and finds out now why it was left.
+			_ = a.engine.Drop(pdu.AsyncDropConnection)
+			a.mover.Flush()
 			a.ctx.StopSelf()
 		}
 	case requestLogout:
@@ -370,7 +373,7 @@ func (a *connActor) requestLogout(m requestLogout) {
 
 // drop ends the session, and tells the initiator before the connection goes.
 func (a *connActor) drop() {
-	if err := a.engine.Drop(); err != nil {
+	if err := a.engine.Drop(pdu.AsyncDropAllConnections); err != nil {
 		a.over(err)
 		return
 	}

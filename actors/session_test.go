@@ -69,6 +69,14 @@ func TestPing(t *testing.T) {
 		if asked < interval-50*time.Millisecond || asked > interval*3/2+200*time.Millisecond {
 			t.Errorf("asked after %v of silence, want %v", asked, interval)
 		}
+		p, err = c.ReadPDU()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var m pdu.AsyncMessage
+		if err := m.Decode(&p.BHS); err != nil || m.Event != pdu.AsyncDropConnection {
+			t.Errorf("%v; want to be told that the connection is dropped", p.BHS.String())
+		}
 		if p, err := c.ReadPDU(); err == nil {
 			t.Errorf("%v; want the end", p.BHS.String())
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 // ErrDropped follows a Drop: send what is queued, then close.
-var ErrDropped = errors.New("session dropped")
+var ErrDropped = errors.New("dropped")
 
 // RequestLogout asks the initiator to log out within seconds, RFC 7143
 // §11.9.1, event 1. It reports false when there is nobody to ask.
@@ -16,17 +16,22 @@ func (c *Conn) RequestLogout(seconds uint16) bool {
 	return c.async(&pdu.AsyncMessage{Event: pdu.AsyncLogoutRequest, Parameter3: seconds}, nil)
 }
 
-// Drop tells the initiator that the target drops the session (RFC 7143 §11.9.1,
-// event 3) and ends all tasks. Nothing more is taken: the connection is to be
-// closed. It returns ErrDropped, or nil when there is nobody to tell.
+// Drop tells the initiator what the target drops (RFC 7143 §11.9.1), the connection
+// for a fault of it (event 2) or the session (event 3), and ends all tasks. Nothing
+// more is taken: the connection is to be closed, and with it the session, which has
+// no other. It returns ErrDropped, or nil when there is nobody to tell.
 //
 // Time2Retain is zero: at ErrorRecoveryLevel 0 nothing of a session is kept.
-func (c *Conn) Drop() error {
+func (c *Conn) Drop(what pdu.AsyncEvent) error {
 	if c.state != fullFeature {
 		return nil
 	}
 	c.Abort(nil, ByNexus, func(int) {})
-	c.async(&pdu.AsyncMessage{Event: pdu.AsyncDropAllConnections, Parameter2: uint16(c.params.DefaultTime2Wait)}, nil)
+	m := pdu.AsyncMessage{Event: what, Parameter2: uint16(c.params.DefaultTime2Wait)}
+	if what == pdu.AsyncDropConnection {
+		m.Parameter1 = c.session.Identity.CID
+	}
+	c.async(&m, nil)
 	c.state = loggedOut
 	return ErrDropped
 }

@@ -3,6 +3,7 @@ package iscsi_test
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/iserd/iserd/internal/iscsi"
@@ -19,27 +20,32 @@ func (r *rig) asyncMessage() (m pdu.AsyncMessage, data []byte) {
 	return m, o.data
 }
 
-// TestDrop drops a session with a task in each state: the initiator is told, no task
-// is answered, and nothing is taken any more.
+// TestDrop drops a session or its connection with a task in each state: the initiator
+// is told, no task is answered, and nothing is taken any more.
 func TestDrop(t *testing.T) {
-	for _, tt := range states {
+	for i, tt := range states {
 		t.Run(tt.name, func(t *testing.T) {
+			event, cid := pdu.AsyncDropAllConnections, uint16(0)
+			if i%2 == 0 {
+				event, cid = pdu.AsyncDropConnection, 3
+			}
 			o := tt.o
-			o.keys = append(o.keys, "DefaultTime2Wait=5")
+			o.keys = append(slices.Clip(o.keys), "DefaultTime2Wait=5")
 			r := newRig(t, o)
+			r.s.Identity.CID = 3
 			tt.set(r)
 			r.take()
-			if err := r.c.Drop(); !errors.Is(err, iscsi.ErrDropped) {
+			if err := r.c.Drop(event); !errors.Is(err, iscsi.ErrDropped) {
 				t.Fatal(err)
 			}
 			m, data := r.asyncMessage()
-			if m.Event != pdu.AsyncDropAllConnections || m.Parameter1 != 0 || m.Parameter2 != 5 || m.Parameter3 != 0 || len(data) != 0 {
+			if m.Event != event || m.Parameter1 != cid || m.Parameter2 != 5 || m.Parameter3 != 0 || len(data) != 0 {
 				t.Errorf("%+v, %d bytes", m, len(data))
 			}
 			r.keepPut = false
 			r.command(command{cdb: make([]byte, 6)})
 			r.nothing()
-			if err := r.c.Drop(); err != nil {
+			if err := r.c.Drop(event); err != nil {
 				t.Errorf("dropped again: %v", err)
 			}
 			if r.c.RequestLogout(5) {
