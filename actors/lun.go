@@ -42,6 +42,8 @@ type LUN struct {
 	ref    runtime.Ref
 	parked atomic.Bool // taken offline by the operator
 
+	trouble trouble
+
 	// What runs now, or still has to end before something else may run. It is
 	// used in the LUN actor's context only, and outlives its incarnations.
 	unit    *scsi.Unit
@@ -55,6 +57,7 @@ type LUN struct {
 func (t *Target) AttachLUN(ctx context.Context, cfg LUNConfig) (*LUN, error) {
 	l := &LUN{n: t.n, t: t, name: fmt.Sprintf("%s:%d", t.name, cfg.Number), number: cfg.Number, cfg: cfg, port: scsi.NewPort()}
 	l.cfg.Unit.Spawn = func(f func()) { t.n.sys.Go("lun-worker", f) }
+	l.watch(&l.cfg.Unit)
 	if (*t.luns.Load())[cfg.Number] != nil {
 		return nil, fmt.Errorf("target %s has a LUN %d already", t.name, cfg.Number)
 	}
@@ -199,6 +202,10 @@ func (a *lunActor) Receive(ctx runtime.Context, msg any) {
 		m.reply(a.park(ctx, m.offline))
 	case accessChanged:
 		m.log(ctx)
+	case commandsFailed:
+		a.failed(ctx)
+	case thresholdReached:
+		m.log(ctx)
 	case runtime.Stopping:
 		if err := a.close(ctx, true); err != nil {
 			ctx.Log().Error("backend did not close", "reason", err)
@@ -247,6 +254,7 @@ func (a *lunActor) open(ctx runtime.Context) error {
 		return errors.Join(err, b.Close())
 	}
 	l.unit, l.backend = u, b
+	l.trouble.reset()
 	if m, ok := luns.As[luns.Mapper](b); ok {
 		l.mapped = m.Memory()
 		l.n.memories.Add(l.mapped)

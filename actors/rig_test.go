@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
 
 	"github.com/iserd/iserd/actors"
@@ -43,7 +44,13 @@ type rig struct {
 
 func newRig(t *testing.T, limits actors.Limits) *rig {
 	t.Helper()
-	n, err := actors.NewNode(actors.Options{Limits: limits, FaultInjection: true})
+	return newLoggingRig(t, limits, nil)
+}
+
+// newLoggingRig is newRig with a log.
+func newLoggingRig(t *testing.T, limits actors.Limits, log hclog.Logger) *rig {
+	t.Helper()
+	n, err := actors.NewNode(actors.Options{Limits: limits, FaultInjection: true, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -214,6 +214,8 @@ func (c *Conn) logout(h *pdu.BHS) error {
 		return nil
 	}
 	c.Abort(nil, ByNexus, func(int) {}) // the initiator gives up what is unanswered
+	// What it had reserved is free when it hears that it is out.
+	c.session.DetachAll()
 	c.stamp(&out)
 	c.dm.SendControl(&out, nil)
 	c.state = loggedOut

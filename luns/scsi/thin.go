@@ -83,6 +83,9 @@ func (w *thinWatch) look(u *Unit, p *Port) {
 	above := used >= w.bound()
 	if above && !w.reached.Swap(true) {
 		p.Attention(AttentionThinSoftThreshold, nil)
+		if told := u.cfg.Threshold; told != nil {
+			told(used, used+available)
+		}
 	}
 	if !above {
 		w.reached.Store(false)

@@ -82,6 +82,9 @@ type Config struct {
 	// Report is told every command that failed in the backend, on the
 	// goroutine of the command; it must not block. nil drops it.
 	Report func(*Error)
+	// Threshold is told the bytes in use, and all of them, when ThinThreshold
+	// is reached. nil drops it.
+	Threshold func(used, total int64)
 }
 
 // Limits of the commands that are not bound by MaxTransferLength.
