@@ -54,7 +54,7 @@ func (r *rig) ended(s *initiator.Session) {
 // TestLogoutRequest: an initiator is asked to log out; if it does not, the session is
 // dropped in the end, and it is told.
 func TestLogoutRequest(t *testing.T) {
-	r := newRig(t, actors.Limits{LogoutTimeout: time.Second})
+	r := newRig(t, actors.Limits{LogoutTimeout: 3 * time.Second})
 	got, async := asyncLog()
 	s := r.ready(1, async)
 	tsih := s.LoginResult().TSIH
@@ -62,7 +62,7 @@ func TestLogoutRequest(t *testing.T) {
 		if err := r.n.LogoutSession(testContext(t), tsih, false); err != nil {
 			t.Fatal(err)
 		}
-		next(t, got, "1 lun 0 0 0 1 ")
+		next(t, got, "1 lun 0 0 0 3 ")
 	}
 	r.mustWrite(s, 0, make([]byte, blk)) // until then everything works
 	next(t, got, "3 lun 0 0 2 0 ")

@@ -133,18 +133,23 @@ func TestPreemptEachOther(t *testing.T) {
 			r.good(r.reserve(s, 6, 0, uint64(i)+1)) // REGISTER AND IGNORE EXISTING KEY
 		}
 		x, y := r.reserve(a, prPreemptAbort, 1, 2), r.reserve(b, prPreemptAbort, 2, 1)
-		won := 0
-		for _, task := range []*initiator.Task{x, y} {
-			select {
-			case <-task.Done():
-				if res, err := task.Wait(testContext(t)); err == nil && res.Status == 0 {
-					won++
-				}
-			case <-time.After(30 * time.Millisecond): // aborted by the other
-			}
+		// One preempts the other, whose command is refused, or aborted without an
+		// answer.
+		won := func(task *initiator.Task) bool {
+			res, err := task.Wait(testContext(t))
+			return err == nil && res.Status == 0
 		}
-		if won == 0 {
-			t.Fatal("nobody preempted the other")
+		select {
+		case <-x.Done():
+			if !won(x) && !won(y) {
+				t.Fatal("nobody preempted the other")
+			}
+		case <-y.Done():
+			if !won(y) && !won(x) {
+				t.Fatal("nobody preempted the other")
+			}
+		case <-time.After(patience):
+			t.Fatal("they wait for each other")
 		}
 	}
 }
