@@ -1,6 +1,7 @@
 package iserd_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -207,5 +208,51 @@ func TestTraceChooses(t *testing.T) {
 	// The seconds of the clock may turn in between.
 	if n := len(few.seen); n < 2 || n > 2*each || n+int(few.missed) != 2*each+1 {
 		t.Errorf("%d shown, %d not", n, few.missed)
+	}
+}
+
+// TestObserversComeAndGo: captures and traces begin and end while a session reads
+// and writes; no command is lost or wrong for it, and in the end nobody looks.
+func TestObserversComeAndGo(t *testing.T) {
+	srv, addr := start(t)
+	s := connect(t, addr, digests)
+	settle(t, s)
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		data := make([]byte, 48<<10)
+		for i := byte(0); ; i++ {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			for k := range data {
+				data[k] = i
+			}
+			if res, err := s.Exec(context.Background(), 0, cdb10(0x2A, 0, 96), data, 0); err != nil || res.Err() != nil {
+				done <- fmt.Errorf("WRITE: %w %+v", err, res)
+				return
+			}
+			res, err := s.Exec(context.Background(), 0, cdb10(0x28, 0, 96), nil, len(data))
+			if err != nil || !bytes.Equal(res.Data, data) {
+				done <- fmt.Errorf("READ: %w", err)
+				return
+			}
+		}
+	}()
+	for i := range 20 {
+		rec := record(t, srv, iserd.CaptureOptions{Snaplen: 64 * (i % 2)})
+		other := record(t, srv, iserd.CaptureOptions{})
+		x := traced(t, srv, iserd.TraceOptions{LUN: -1})
+		x.wait(2)
+		x.stop()
+		if counts(t, rec.stop()).Received == 0 || counts(t, other.stop()).Received == 0 {
+			t.Error("nothing captured")
+		}
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Fatal(err)
 	}
 }

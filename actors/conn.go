@@ -201,6 +201,7 @@ func (a *connActor) control(msg any) {
 		a.scsiEvent(m)
 	case observe:
 		a.observe(m.o, false)
+		m.seen <- struct{}{}
 	case unobserve:
 		a.unobserve(m.o)
 	case lingerOver:

@@ -2,7 +2,9 @@ package actors
 
 import (
 	"slices"
+	"time"
 
+	"github.com/iserd/iserd/actors/runtime"
 	"github.com/iserd/iserd/internal/iscsi"
 	"github.com/iserd/iserd/pdu"
 )
@@ -16,20 +18,44 @@ type observer interface {
 
 // Messages to connections: an observer comes or goes.
 type (
-	observe   struct{ o observer }
+	observe struct {
+		o    observer
+		seen chan<- struct{} // holds one for each connection
+	}
 	unobserve struct{ o observer }
 )
 
-// watching lets o look at all connections that there are and that come, until
-// stop.
+// observeTime is how long an observer waits until it sees all connections that
+// there are: one that ends, or hangs, keeps it for so long.
+const observeTime = time.Second
+
+// watching lets o look at all connections that there are, from its return on, and
+// that come, until stop.
 func (n *Node) watching(o observer) (stop func()) {
 	n.changeObservers(func(all []observer) []observer { return append(all, o) })
-	n.tellConns(observe{o})
+	conns := n.conns()
+	seen := make(chan struct{}, len(conns))
+	late := time.After(observeTime)
+	for _, ref := range conns {
+		if !n.sys.Send(ref, observe{o, seen}) {
+			seen <- struct{}{}
+		}
+	}
+	for range conns {
+		select {
+		case <-seen:
+			continue
+		case <-late:
+		}
+		break
+	}
 	return func() {
 		n.changeObservers(func(all []observer) []observer {
 			return slices.DeleteFunc(all, func(x observer) bool { return x == o })
 		})
-		n.tellConns(unobserve{o})
+		for _, ref := range n.conns() {
+			n.sys.Send(ref, unobserve{o})
+		}
 	}
 }
 
@@ -44,12 +70,14 @@ func (n *Node) changeObservers(f func([]observer) []observer) {
 	n.observers.Store(&all)
 }
 
-func (n *Node) tellConns(msg any) {
+// conns are the actors of the connections that there are.
+func (n *Node) conns() (out []runtime.Ref) {
 	for _, i := range n.sys.Actors() {
 		if i.Kind == "conn" {
-			n.sys.Send(i.Ref, msg)
+			out = append(out, i.Ref)
 		}
 	}
+	return out
 }
 
 // observed is who looks at one connection. The zero value is nobody.

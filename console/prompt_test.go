@@ -2,6 +2,7 @@ package console
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -142,5 +143,25 @@ func TestHistoryFile(t *testing.T) {
 	}
 	if again, err = OpenHistory(file); err != nil || len(again.lines) != maxHistory {
 		t.Errorf("%d lines, %v", len(again.lines), err)
+	}
+}
+
+// TestPromptScreen is what a user sees after Tab.
+func TestPromptScreen(t *testing.T) {
+	p := &Prompt{Text: "gw1> ", History: &History{}, Complete: func(string) []Candidate {
+		var all []Candidate
+		for i := range 15 {
+			all = append(all, Candidate{Text: fmt.Sprintf("iqn.2026-11.com.example:db%02d/0", i), Note: "file/db  2.0 TiB  online"})
+		}
+		return all
+	}}
+	m := newPromptModel(p)
+	m.Update(tea.WindowSizeMsg{Width: 72, Height: 24})
+	m.keys("lun show iqn.2026-11.com.example:db", "tab")
+	golden(t, "prompt", m.screen())
+	for l := range strings.SplitSeq(m.screen(), "\n") {
+		if n := len([]rune(strings.TrimRight(l, " "))); n > 72 {
+			t.Errorf("line of %d columns: %q", n, l)
+		}
 	}
 }

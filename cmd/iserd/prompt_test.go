@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -256,4 +257,23 @@ func TestConsoleTerminal(t *testing.T) {
 	if err != nil || string(b) != "target ls\nnonsense\ntrace\n" {
 		t.Errorf("%q %v", b, err)
 	}
+}
+
+// FuzzSplitLine: words that are quoted come back as they are.
+func FuzzSplitLine(f *testing.F) {
+	f.Add(`a "b c" 'd' \e # f`)
+	f.Fuzz(func(t *testing.T, line string) {
+		words, err := splitLine(line)
+		if err != nil || !utf8.ValidString(line) {
+			return
+		}
+		var quoted []string
+		for _, w := range words {
+			quoted = append(quoted, `'`+strings.ReplaceAll(w, `'`, `'\''`)+`'`)
+		}
+		again, err := splitLine(strings.Join(quoted, " "))
+		if err != nil || !cmp.Equal(words, again) {
+			t.Errorf("%q: %q, then %q %v", line, words, again, err)
+		}
+	})
 }
