@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/iserd/iserd"
@@ -24,6 +25,10 @@ type admin struct {
 	started time.Time
 
 	events eventLog
+
+	hashMu sync.Mutex
+	hashed *config.Config // what hash is of; configurations are replaced, never changed
+	hash   string
 }
 
 var _ api.Daemon = (*admin)(nil)
@@ -54,13 +59,12 @@ func (a *admin) Status(ctx context.Context) (*api.Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(config.Print(c))
 	s := &api.Status{
 		Version: readVersion().Version, Node: c.Node.Name, PID: os.Getpid(), Started: a.started,
 		Portals: len(a.d.server.Portals()), Sessions: len(sessions),
 		BufferBytes: a.d.server.BuffersInUse(), BufferLimit: a.d.server.BufferLimit(),
 		Faults: a.d.server.ActorTotals().Failures, Warnings: []string{},
-		Config: api.Config{Hash: hex.EncodeToString(sum[:4]), Files: c.Files, Changed: last.at},
+		Config: api.Config{Hash: a.hashOf(c), Files: c.Files, Changed: last.at},
 	}
 	for _, t := range a.d.server.Targets() {
 		s.Targets++
@@ -86,6 +90,18 @@ func (a *admin) Status(ctx context.Context) (*api.Status, error) {
 		s.Warnings = append(s.Warnings, "the last change of the configuration was not applied")
 	}
 	return s, nil
+}
+
+// hashOf is the digest of a configuration in force. Pages ask again and again, and to
+// print it takes longer than all else that they ask for.
+func (a *admin) hashOf(c *config.Config) string {
+	a.hashMu.Lock()
+	defer a.hashMu.Unlock()
+	if a.hashed != c {
+		sum := sha256.Sum256(config.Print(c))
+		a.hashed, a.hash = c, hex.EncodeToString(sum[:4])
+	}
+	return a.hash
 }
 
 func (a *admin) Portals(context.Context) ([]api.Portal, error) {

@@ -105,3 +105,41 @@ func fetch(t *testing.T, c *http.Client, method, url string, header map[string]s
 	}
 	return resp.StatusCode, string(text)
 }
+
+// TestHash: the digest of the configuration changes with it, and is not made anew for
+// each page that asks.
+func TestHash(t *testing.T) {
+	r := newRig(t, reloadA)
+	a := newAdmin(r.ctl)
+	hash := func() string {
+		t.Helper()
+		s, err := a.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Config.Hash
+	}
+	first := hash()
+	if again := hash(); again != first || len(first) != 8 {
+		t.Errorf("%q, then %q", first, again)
+	}
+	r.write(strings.Replace(reloadA, `"one"`, `"two"`, 1))
+	if _, err := a.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	second := hash()
+	if second == first {
+		t.Error("the digest of another configuration is", first)
+	}
+	r.write(reloadA)
+	if _, err := a.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if back := hash(); back != first {
+		t.Errorf("back to %q, want %q", back, first)
+	}
+	c := r.ctl.inForceNow()
+	if n := testing.AllocsPerRun(10, func() { a.hashOf(c) }); n > 0 {
+		t.Errorf("%g allocations for a digest that is known", n)
+	}
+}
