@@ -65,6 +65,14 @@ func siwServer(t *testing.T) netip.AddrPort {
 	return addr
 }
 
+// siwKernels are kernels(), but 6.1 alone unless more was asked for.
+func siwKernels() []vmlab.Kernel {
+	if os.Getenv("ISERD_VM_KERNEL") == "" && os.Getenv("ISERD_VM_FULL") == "" {
+		return []vmlab.Kernel{vmlab.Kernel61}
+	}
+	return kernels()
+}
+
 // shareSIW copies siw.ko into a guest's shared directory.
 func shareSIW(t *testing.T, k vmlab.Kernel) string {
 	t.Helper()
@@ -83,7 +91,8 @@ func shareSIW(t *testing.T, k vmlab.Kernel) string {
 const siwUp = `
 	net_user
 	modprobe rdma_cm
-	modprobe libcrc32c || true
+	modprobe ib_uverbs
+	modprobe libcrc32c || true # built in, in newer kernels
 	insmod /lab/siw.ko || fail "siw.ko"
 	netdev=$(ls /sys/class/net | grep -v '^lo$' | head -n 1)
 	rdma link add siw0 type siw netdev "$netdev"
@@ -95,7 +104,7 @@ const siwUp = `
 // 1 MiB, a file system.
 func TestSIWInitiator(t *testing.T) {
 	vmlab.Gate(t)
-	for _, kernel := range []vmlab.Kernel{vmlab.Kernel61} {
+	for _, kernel := range siwKernels() {
 		t.Run(string(kernel), func(t *testing.T) {
 			addr := siwServer(t)
 			r := vmlab.Boot(t, vmlab.Guest{
@@ -192,8 +201,17 @@ func TestSIWTarget(t *testing.T) {
 	vmlab.Gate(t)
 	iserd := filepath.Join(t.TempDir(), "iserd")
 	vmlab.Build(t, iserd, "github.com/iserd/iserd/cmd/iserd")
+	for _, kernel := range siwKernels() {
+		t.Run(string(kernel), func(t *testing.T) { siwWithLIO(t, kernel, iserd) })
+	}
+}
+
+// siwWithLIO is TestSIWTarget with one kernel; iserd is the program.
+func siwWithLIO(t *testing.T, kernel vmlab.Kernel, iserd string) {
+	t.Helper()
 	vm := vmlab.Start(t, vmlab.Guest{
-		Share:   shareSIW(t, vmlab.Kernel61),
+		Kernel:  kernel,
+		Share:   shareSIW(t, kernel),
 		Forward: []int{3260},
 		Timeout: 8 * time.Minute,
 		Env:     map[string]string{"TARGET": siwTarget},
