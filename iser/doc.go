@@ -5,11 +5,11 @@
 // # Who does the work
 //
 // An Engine is one provider of package verbs with its connection manager. Each
-// device has pumps: a goroutine that owns a completion queue, polls it, and hands
-// each connection the completions of a batch as one Turn, which runs in the
-// connection's context (an actor's mailbox, run inline). All work requests are
-// posted by the pump. What a connection queues elsewhere, because a message made
-// it answer, wakes the pump.
+// device has pumps: an OS-locked goroutine that owns a completion queue, polls
+// it, and hands each connection the completions of a batch as one Turn, which
+// runs in the connection's context (an actor's mailbox, run inline). All work
+// requests are posted by the pump. What a connection queues elsewhere, because a
+// message made it answer, wakes the pump.
 //
 // # Memory
 //

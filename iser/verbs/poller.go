@@ -3,44 +3,28 @@
 package verbs
 
 import (
-	"errors"
+	"encoding/binary"
 	"fmt"
-	"os"
-	"runtime"
 	"sync/atomic"
-	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // Poller waits for completions of a CQ on behalf of the CQ's owner: it polls,
 // spins for a while, then arms the CQ and sleeps until a completion, or Wake.
-// Except for Wake, its methods belong to the owner's goroutine.
-//
-// It sleeps in the network poller of Go, where a goroutine that is not locked to
-// its thread costs no switch of threads; a system call that blocks would keep the
-// scheduler's monitor busy as well.
+// Except for Wake, its methods belong to the owner's goroutine, which should be
+// locked to its thread.
 type Poller struct {
-	cq     CQ
-	file   *os.File // a duplicate of the CQ's descriptor
-	raw    syscall.RawConn
-	parked atomic.Bool // Wake has to end a sleep
+	cq   CQ
+	wake int // eventfd
+	// parked is set while Wake has to write to the eventfd.
+	parked atomic.Bool
 	woken  atomic.Bool
 
 	maxSpin time.Duration
-	quick   bool // the last gap between completions was shorter than maxSpin
-
-	// Of look, during await.
-	lookFn  func(fd uintptr) bool
-	wc      []WC
-	n       int
-	err     error
-	slept   bool // at least once in this await
-	pfd     unix.PollFd
-	zero    unix.Timespec
-	expired bool // the file's deadline is over, and is to be taken off
+	quick   bool           // the last gap between completions was shorter than maxSpin
+	fds     [2]unix.PollFd // of sleep; here so that it is not allocated
 }
 
 // NewPoller returns a Poller that borrows cq. It spins for up to maxSpin before it
@@ -48,17 +32,11 @@ type Poller struct {
 // peer that waits for each answer is served at once, one that is slow, or gone,
 // costs nothing.
 func NewPoller(cq CQ, maxSpin time.Duration) (*Poller, error) {
-	fd, err := unix.FcntlInt(uintptr(cq.Fd()), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("verbs: completion queue: %w", err)
+		return nil, fmt.Errorf("verbs: eventfd: %w", err)
 	}
-	_ = unix.SetNonblock(fd, true) // makes os.File use the poller
-	p := &Poller{cq: cq, maxSpin: maxSpin, file: os.NewFile(uintptr(fd), "completion queue")}
-	if p.raw, err = p.file.SyscallConn(); err != nil {
-		return nil, errors.Join(fmt.Errorf("verbs: completion queue: %w", err), p.file.Close())
-	}
-	p.lookFn = p.look // once: a method value allocates
-	return p, nil
+	return &Poller{cq: cq, wake: fd, maxSpin: maxSpin}, nil
 }
 
 // Wait fills wc and returns how many completions came. It returns 0 when
@@ -87,11 +65,9 @@ func (p *Poller) Wait(wc []WC, timeout time.Duration) (int, error) {
 	return n, err
 }
 
-// spin polls until maxSpin has gone by since the queue was found empty. Other
-// goroutines run in between.
+// spin polls until maxSpin has gone by since the queue was found empty.
 func (p *Poller) spin(wc []WC, since time.Time) (int, error) {
 	for time.Since(since) < p.maxSpin {
-		runtime.Gosched()
 		n, err := p.cq.Poll(wc)
 		if n > 0 || err != nil || p.woken.Load() {
 			return n, err
@@ -106,51 +82,37 @@ func (p *Poller) await(wc []WC, timeout time.Duration) (int, error) {
 	if err := p.cq.Arm(); err != nil {
 		return 0, err
 	}
-	switch {
-	case timeout > 0:
-		_ = p.file.SetReadDeadline(time.Now().Add(timeout)) // fails for files that cannot be polled only, and so does Read
-		p.expired = true
-	case p.expired:
-		_ = p.file.SetReadDeadline(time.Time{})
-		p.expired = false
+	n, err := p.cq.Poll(wc)
+	if n > 0 || err != nil {
+		return n, err
 	}
-	p.wc, p.n, p.err, p.slept = wc, 0, nil, false
-	p.parked.Store(true) // a Wake from now on ends the sleep
-	err := p.raw.Read(p.lookFn)
+	if err := p.sleep(timeout); err != nil {
+		return 0, err
+	}
+	return p.cq.Poll(wc)
+}
+
+// sleep waits for the CQ or Wake.
+func (p *Poller) sleep(timeout time.Duration) error {
+	p.fds = [2]unix.PollFd{{Fd: int32(p.cq.Fd()), Events: unix.POLLIN}, {Fd: int32(p.wake), Events: unix.POLLIN}}
+	ms := -1
+	if timeout > 0 {
+		ms = int((timeout + time.Millisecond - 1) / time.Millisecond)
+	}
+	p.parked.Store(true)
+	if !p.woken.Load() { // a Wake from now on writes
+		if _, err := unix.Poll(p.fds[:], ms); err != nil && err != unix.EINTR {
+			p.parked.Store(false)
+			return fmt.Errorf("verbs: poll: %w", err)
+		}
+	}
 	p.parked.Store(false)
-	p.wc = nil
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		p.expired = true
-	} else if err != nil {
-		return p.n, fmt.Errorf("verbs: completion queue: %w", err)
+	p.woken.Store(false)
+	if p.fds[1].Revents != 0 {
+		var count [8]byte
+		_, _ = unix.Read(p.wake, count[:]) // EAGAIN is all that can happen
 	}
-	if p.n == 0 {
-		p.woken.Store(false)
-	}
-	return p.n, p.err
-}
-
-// look polls when the network poller asks whether there is something: before the
-// sleep, and after it. The network poller tells of changes only, so what is readable
-// already ends the wait as well.
-func (p *Poller) look(fd uintptr) bool {
-	if p.woken.Load() {
-		return true
-	}
-	p.n, p.err = p.cq.Poll(p.wc)
-	if p.n > 0 || p.err != nil || p.slept {
-		return true
-	}
-	p.slept = true
-	return p.readable(fd)
-}
-
-// readable asks whether there is something to read at fd, without waiting: so
-// Go's scheduler need not hear of it.
-func (p *Poller) readable(fd uintptr) bool {
-	p.pfd = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
-	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p.pfd)), 1, uintptr(unsafe.Pointer(&p.zero)), 0, 0, 0)
-	return n > 0 || errno != 0
+	return nil
 }
 
 // Wake makes the current or the next Wait return. Any goroutine.
@@ -158,8 +120,10 @@ func (p *Poller) Wake() {
 	if p.woken.Swap(true) || !p.parked.Load() {
 		return
 	}
-	_ = p.file.SetReadDeadline(time.Unix(1, 0)) // an error means: closed
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	_, _ = unix.Write(p.wake, one[:])
 }
 
-// Close frees the Poller, not the CQ.
-func (p *Poller) Close() error { return p.file.Close() }
+// Close frees the Poller, not the CQ. No Wake may come after it.
+func (p *Poller) Close() error { return unix.Close(p.wake) }
