@@ -85,7 +85,7 @@ vm: build ## RDMA: a Debian kernel with soft-RoCE in QEMU (root); not a part of 
 	ISERD_VM=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -v -timeout 40m ./test/vmlab
 
 .PHONY: bench
-bench: build ## compare with Debian's tgt on this machine
+bench: build ## compare with Debian's tgt, and iSER with TCP, on this machine
 	go run ./internal/bench/compare --autogroup -20 --poll 200us --check
 
 .PHONY: clean
