@@ -2,12 +2,15 @@
 
 import { byId, say, setText } from './dom.js';
 import { request, lunPath } from './api.js';
-
 import { count, short } from './format.js';
+
+/** Takes the answer to the question that is asked now. */
+let pending = null;
 
 /** Asks a question in a dialog. It resolves to null when it is denied, else to whether the option was taken. */
 export function ask({ title, text, yes, option }) {
   const dialog = byId('ask');
+  pending?.(null);
   setText(byId('ask-title'), title);
   setText(byId('ask-text'), text);
   setText(byId('ask-yes'), yes);
@@ -17,10 +20,14 @@ export function ask({ title, text, yes, option }) {
   dialog.returnValue = 'no';
   dialog.showModal();
   byId('ask-no').focus();
-  return new Promise((done) => {
-    dialog.addEventListener('close', () => done(dialog.returnValue === 'yes' ? byId('ask-check').checked : null), { once: true });
-  });
+  return new Promise((done) => { pending = done; });
 }
+
+byId('ask').addEventListener('close', (e) => {
+  if (e.target.open) return; // late: this was the dialog before
+  pending?.(e.target.returnValue === 'yes' ? byId('ask-check').checked : null);
+  pending = null;
+});
 
 /** Shows how something went, to eyes and ears. */
 export function tell(text, bad = false) {
