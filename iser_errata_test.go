@@ -534,7 +534,7 @@ func errGroupTag(t *testing.T) {
 func errDeadPeer(t *testing.T) {
 	prov := softiwarp.New(softiwarp.Config{})
 	t.Cleanup(func() { _ = prov.Close() })
-	_, addr := serveISER(t, prov, iserd.Limits{NopInterval: 100 * time.Millisecond, NopTimeout: 200 * time.Millisecond})
+	_, addr := serveISER(t, prov, iserd.Limits{NopInterval: time.Second, NopTimeout: 500 * time.Millisecond})
 	r := openRaw(t, addr).open()
 	if m := r.next(); m.BHS.Opcode() != pdu.OpNOPIn {
 		t.Fatal(m.BHS.Opcode())

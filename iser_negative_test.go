@@ -249,7 +249,7 @@ func negSendTargets(t *testing.T) {
 func negEarlyPing(t *testing.T) {
 	prov := softiwarp.New(softiwarp.Config{})
 	t.Cleanup(func() { _ = prov.Close() })
-	_, addr := serveISER(t, prov, iserd.Limits{NopInterval: 400 * time.Millisecond})
+	_, addr := serveISER(t, prov, iserd.Limits{NopInterval: 2 * time.Second})
 	r := openRaw(t, addr)
 	r.loginAs(initiator.RandomISID())
 	r.poll(150 * time.Millisecond)
@@ -442,7 +442,7 @@ func negSmallPool(t *testing.T) {
 		go func() {
 			data := make([]byte, 4<<20)
 			good := 0
-			for deadline := time.Now().Add(20 * time.Second); good < 40 && time.Now().Before(deadline); {
+			for deadline := time.Now().Add(time.Minute); good < 40 && time.Now().Before(deadline); {
 				var tasks []*initiator.Task
 				for range 8 {
 					task, err := s.Start(t.Context(), initiator.Command{CDB: cdb10(write10, 0, 8192), DataOut: data})
@@ -564,7 +564,7 @@ func negKeys(t *testing.T) {
 // away with their device; nothing is left of them, and the next initiator can log in.
 func negStates(t *testing.T) {
 	prov := newFrail(t)
-	srv, addr := serveISER(t, prov, iserd.Limits{LoginTimeout: 2 * time.Second})
+	srv, addr := serveISER(t, prov, iserd.Limits{})
 	states := map[string]func() *raw{
 		"connected": func() *raw { return openRaw(t, addr) },
 		"logged in": func() *raw { r := openRaw(t, addr); r.login(); return r },
