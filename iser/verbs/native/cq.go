@@ -22,6 +22,8 @@ type cq struct {
 	cq *C.struct_vs_cq
 	fd int
 	wc *[batch]C.struct_vs_wc // C's memory
+
+	armed C.int // 1 since the first Arm
 }
 
 // NewCQ makes a completion queue.
@@ -89,11 +91,12 @@ func convert(out *verbs.WC, in *C.struct_vs_wc, invFlags C.uint32_t) {
 	}
 }
 
-// Arm takes the notifications that came and asks for the next.
+// Arm takes the notification that came and asks for the next.
 func (c *cq) Arm() error {
-	if n := C.vs_arm(c.d.p.lib, c.cq); n != 0 {
+	if n := C.vs_arm(c.d.p.lib, c.cq, c.armed); n != 0 {
 		return fmt.Errorf("native: %s: completion channel: %w", c.d.name, errno(n))
 	}
+	c.armed = 1
 	return nil
 }
 

@@ -46,7 +46,9 @@ int vs_dealloc_mw(struct vs_mw *mw);
 int vs_create_cq(struct vs_lib *l, struct vs_context *ctx, int cqe, struct vs_cq **out);
 int vs_destroy_cq(struct vs_lib *l, struct vs_cq *cq);
 int vs_poll(struct vs_cq *cq, struct vs_wc *wc, int n);
-int vs_arm(struct vs_lib *l, struct vs_cq *cq);
+// vs_arm asks for a notification; armed says that it has done so before. Then it
+// takes the one that came, or leaves it at that if none did.
+int vs_arm(struct vs_lib *l, struct vs_cq *cq, int armed);
 
 // Queue pairs. Posting takes a linked list whose elements are in one array,
 // and returns the number of the first that was refused in the lower half and
