@@ -35,7 +35,7 @@ setup: ## install what the tests need (Debian packages, Go modules)
 
 .PHONY: test
 test: ## everything that CI runs; on a fresh Debian 12 it installs what it needs
-	@for step in setup build lint-cached race test-unit fuzz lab interop conformance web; do \
+	@for step in setup build lint-cached race test-unit fuzz lab interop conformance web vm; do \
 		scripts/step $$step $(MAKE) --no-print-directory $$step; \
 	done
 
@@ -81,8 +81,12 @@ screens: build ## pictures of every terminal screen and every page: bin/screens/
 	ISERD_INTEROP=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -timeout 15m -run 'Screens$$|TestWithoutJavaScript' ./test/web -args -screens $(CURDIR)/bin/screens
 
 .PHONY: vm
-vm: build ## RDMA: a Debian kernel with soft-RoCE in QEMU (root); not a part of test yet
-	ISERD_VM=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -v -timeout 40m ./test/vmlab
+vm: build ## RDMA: Debian kernels with soft-RoCE in QEMU against bin/iserd (root)
+	ISERD_VM=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -v -timeout 60m ./test/vmlab
+
+.PHONY: bench-iser
+bench-iser: build ## iserd, tgt and LIO over iSER and TCP in the same VM, by turns (root)
+	ISERD_VM=1 ISERD_VM_BENCH=1 ISERD_BIN=$(CURDIR)/$(BIN) go test -count=1 -v -timeout 60m -run Bench ./test/vmlab
 
 .PHONY: bench
 bench: build ## compare with Debian's tgt, and iSER with TCP, on this machine

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/iserd/iserd/test/lab/target"
 	"github.com/iserd/iserd/test/vmlab"
 )
 
@@ -61,13 +62,21 @@ func kernels() []vmlab.Kernel {
 	return []vmlab.Kernel{vmlab.Kernel61, vmlab.Kernel612}
 }
 
+// fewKernels are kernels, or the first of them when not all is asked for.
+func fewKernels() []vmlab.Kernel {
+	if os.Getenv("ISERD_VM_FULL") == "" {
+		return kernels()[:1]
+	}
+	return kernels()
+}
+
 // iserGuest runs a script with iserd and the kernel's initiator: $PORTAL is a
 // portal that works with the kernel's soft-RoCE. The test fails when the script
 // does, or when the kernel warns.
 func iserGuest(t *testing.T, k vmlab.Kernel, limit time.Duration, config, script string, env ...string) vmlab.Result {
 	t.Helper()
 	share := t.TempDir()
-	vmlab.Build(t, filepath.Join(share, "iserd"), "github.com/iserd/iserd/cmd/iserd")
+	shareDaemon(t, share)
 	portal := "10.98.0.1:3260,1"
 	if k == vmlab.Kernel61 {
 		portal = "10.98.0.1:3262,1"
@@ -85,6 +94,22 @@ func iserGuest(t *testing.T, k vmlab.Kernel, limit time.Duration, config, script
 		t.Errorf("kernel: %q", bad)
 	}
 	return r
+}
+
+// shareDaemon puts iserd where guests find it.
+func shareDaemon(t *testing.T, share string) {
+	t.Helper()
+	bin, err := target.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(share, "iserd"), b, 0o755); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Block sizes and queue depths of TestISER: a few by default, all of the matrix
@@ -110,10 +135,10 @@ func jobs() string {
 
 // The kernel's own initiator, ib_iser, works with iserd over soft-RoCE: discovery,
 // login, ext4 and xfs, verified I/O of all sizes in every combination of
-// ImmediateData and InitialR2T, each as it was asked for.
+// ImmediateData and InitialR2T, each as it was asked for, and UNMAP.
 func TestISER(t *testing.T) {
 	vmlab.Gate(t)
-	limit := 5 * time.Minute
+	limit := 20 * time.Minute
 	if os.Getenv("ISERD_VM_FULL") != "" {
 		limit = time.Hour
 	}
@@ -162,13 +187,29 @@ func TestISER(t *testing.T) {
 						cat /sys/block/$disk/queue/max_hw_sectors_kb >/sys/block/$disk/queue/max_sectors_kb
 						for job in $JOBS; do
 							bs=${job%:*}
-							case $bs in *m) io=48m ;; 64k | 128k | 256k | 512k) io=16m ;; 512) io=256k ;; *) io=3m ;; esac
+							case $bs in *m) io=16m ;; 64k | 128k | 256k | 512k) io=6m ;; 512) io=64k ;; *) io=1m ;; esac
 							verify --rw=randwrite --bs=$bs --iodepth=${job#*:} --size=384m --io_size=$io
 						done
 						iser_logout
 						say "InitialR2T=$r2t ImmediateData=$immediate good, $(cat /sys/module/ib_iser/parameters/max_sectors) sectors"
 					done
 				done
+				say "unmap"
+				iser_login
+				disk=$(iser_disk 0)
+				dd if=/tmp/random of=/dev/$disk bs=1M oflag=direct 2>/dev/null
+				blkdiscard -o 1M -l 4M /dev/$disk
+				dd if=/tmp/random of=/dev/$disk bs=1M seek=2 skip=2 count=1 oflag=direct conv=notrunc 2>/dev/null
+				{
+					head -c 1M /tmp/random
+					head -c 1M /dev/zero
+					tail -c +2097153 /tmp/random | head -c 1M
+					head -c 2M /dev/zero
+					tail -c +5242881 /tmp/random
+				} >/tmp/want
+				dd if=/dev/$disk of=/tmp/back bs=1M count=16 iflag=direct 2>/dev/null
+				cmp /tmp/want /tmp/back || fail "what was unmapped, or beside it, is not as it should be"
+				iser_logout
 				rxe_counters
 				[ "$(rnr_naks)" = 0 ] || fail "$(rnr_naks) RNR NAKs: a receive was missing"
 				iserd_stop
