@@ -3,6 +3,7 @@ package iserd_test
 import (
 	"bytes"
 	"context"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,7 +84,7 @@ func tshark(t *testing.T, file []byte, addr, filter string, fields ...string) []
 	_, port, _ := strings.Cut(addr, ":")
 	args := []string{
 		"-r", name, "-d", "tcp.port==" + port + ",iscsi", "-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE",
-		"-Y", filter, "-T", "fields", "-E", "occurrence=a", "-E", "separator=|",
+		"-Y", filter, "-T", "fields", "-E", "occurrence=a", "-E", "separator=|", "-E", "aggregator=~",
 	}
 	all := append(slices.Clone(fields), "_ws.expert.message", "_ws.malformed")
 	if !slices.Contains(fields, "frame.comment") {
@@ -102,9 +103,10 @@ func tshark(t *testing.T, file []byte, addr, filter string, fields ...string) []
 		row := strings.Join(cells[:len(fields)], "|")
 		// A comment is a remark of ours, which tshark repeats.
 		comment := cells[slices.Index(all, "frame.comment")]
-		note := strings.Trim(strings.Replace(cells[len(fields)], comment, "", 1), ",") + cells[len(fields)+1]
-		if note != "" && !slices.ContainsFunc(ordinary, func(s string) bool { return strings.HasPrefix(note, s) }) {
-			t.Errorf("%s: %s", row, note)
+		for note := range strings.SplitSeq(cells[len(fields)]+cells[len(fields)+1], "~") {
+			if note != "" && note != comment && !slices.ContainsFunc(ordinary, func(s string) bool { return strings.HasPrefix(note, s) }) {
+				t.Errorf("%s: %s", row, note)
+			}
 		}
 		rows = append(rows, row)
 	}
@@ -362,5 +364,24 @@ func TestCaptureISER(t *testing.T) {
 	}
 	if got := tshark(t, file, addr.String(), `frame.comment contains "moved by RDMA"`, "iscsi.opcode", "frame.interface_name"); strings.Join(got, " ") != "0x31|iser 0x05|iser 0x25|iser" {
 		t.Errorf("by RDMA: %v", got)
+	}
+}
+
+// TestCaptureOnePort: a connection that comes to a portal of both transports and
+// turns out to be iSER is one connection in the file.
+func TestCaptureOnePort(t *testing.T) {
+	srv, addr := start(t)
+	rec := record(t, srv, iserd.CaptureOptions{})
+	s := connectISER(t, netip.MustParseAddrPort(addr), rdma.Options{}, nil)
+	settle(t, s)
+	s.Close()
+	gone(t, srv)
+	file := rec.stop()
+	want := []string{"0x03", "0x23", "0x03", "0x23", "0x01", "0x21", "0x01", "0x21"}
+	if d := cmp.Diff(want, tshark(t, file, addr, "iscsi", "iscsi.opcode")); d != "" {
+		t.Error(d)
+	}
+	if got := tshark(t, file, addr, "tcp.flags.syn == 1", "frame.interface_name"); !slices.Equal(got, []string{"iser", "iser"}) {
+		t.Errorf("beginnings: %v", got)
 	}
 }

@@ -43,9 +43,9 @@ func TestHeaders(t *testing.T) {
 			four.headers(nil, false, tcpPSH|tcpACK, 1, 2, []byte{1, 2, 3, 4}, 1028),
 		},
 		{
-			"IPv6, to the initiator, SYN with a window scale", `
-			6000 0000 0018 0640 20010db8000000000000000000000001 20010db8000000000000000000000002
-			0cbc 9c40 00000000 00000001 6012 ffff 8a59 0000 03030e00`,
+			"IPv6, to the initiator, SYN with its options", `
+			6000 0000 001c 0640 20010db8000000000000000000000001 20010db8000000000000000000000002
+			0cbc 9c40 00000000 00000001 7012 ffff 7851 0000 0204ffff 03030e00`,
 			six.headers(nil, true, tcpSYN|tcpACK, 0, 1, nil, 0),
 		},
 	} {

@@ -72,8 +72,10 @@ type Flow struct {
 	seq     [2]uint32 // next, by direction: 0 from the initiator, 1 from the target
 	scans   [2]scanner
 	pending []record
-	bytes   int // of pending
-	comment string
+	bytes   int    // of pending
+	begun   bool   // the first PDU was there
+	note    string // of the beginning
+	comment string // of the next PDU
 }
 
 var _ iscsi.Tap = (*Flow)(nil)
@@ -91,17 +93,21 @@ func (c *Capture) Flow(p Peers) *Flow {
 	case !p.Fresh:
 		return nil
 	}
-	note := ""
 	if !p.Fresh {
-		note = "already there when the capture began, digests left out; " + p.Known.String()
+		f.note = "already there when the capture began, digests left out; " + p.Known.String()
 	}
-	// A handshake, so that tools know where the connection begins.
-	f.event(tcpSYN, false, note)
+	return f
+}
+
+// begin records a handshake, so that tools know where the connection begins. It
+// comes with the first PDU: a connection that TCP hands over to iSER has none.
+func (f *Flow) begin() {
+	f.begun = true
+	f.event(tcpSYN, false, f.note)
 	f.seq[0]++
 	f.event(tcpSYN|tcpACK, true, "")
 	f.seq[1]++
 	f.event(tcpACK, false, "")
-	return f
 }
 
 // unmap gives both ends the same family.
@@ -117,7 +123,9 @@ func (f *Flow) Describe(k *Known) { f.comment = k.String() }
 
 // End notes the end of the connection.
 func (f *Flow) End() {
-	f.event(tcpFIN|tcpACK, true, "")
+	if f.begun {
+		f.event(tcpFIN|tcpACK, true, "")
+	}
 	f.pending = nil
 	f.verdict = unwanted
 }
@@ -156,6 +164,9 @@ func (f *Flow) emit(r record) {
 func (f *Flow) PDU(h *pdu.BHS, ahs, data []byte, flags iscsi.TapFlags) {
 	if f.verdict == unwanted || f.c.over.Load() {
 		return
+	}
+	if !f.begun {
+		f.begin()
 	}
 	out := flags&iscsi.TapOut != 0
 	if f.bare {

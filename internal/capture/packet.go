@@ -13,7 +13,7 @@ const (
 	maxSegment = 60 << 10
 	// maxHeaders is the length of the headers of the longest packet: IPv6, TCP
 	// and its options.
-	maxHeaders = 40 + 20 + 4
+	maxHeaders = 40 + 20 + 8
 
 	protoTCP = 6
 )
@@ -68,7 +68,8 @@ func (l *link) headers(dst []byte, out bool, flags uint8, seq, ack uint32, part 
 	}
 	var options []byte
 	if flags&tcpSYN != 0 {
-		options = []byte{3, 3, 14, 0} // window scale: nothing here ever fills a window
+		// The longest segments, and a window scale: nothing here ever fills a window.
+		options = []byte{2, 4, 0xFF, 0xFF, 3, 3, 14, 0}
 	}
 	tcp := 20 + len(options)
 	var sum uint32
