@@ -236,9 +236,6 @@ func (a *connActor) leave() {
 
 // over ends the connection in order: the last response goes out first.
 func (a *connActor) over(err error) {
-	if r := a.engine.Refusal(); r != nil && !a.lingering {
-		a.logRefusal(r)
-	}
 	if err == nil && !a.mover.Lingering() {
 		return
 	}

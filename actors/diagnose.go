@@ -7,6 +7,9 @@ import (
 	"github.com/iserd/iserd/pdu/login"
 )
 
+// LoginFailed implements iscsi.Env.
+func (a *connActor) LoginFailed(why *login.Refusal) { a.logRefusal(why) }
+
 // logRefusal records why a login failed: in the log once, in the list of
 // refusals always. The peer is told no more than the status.
 func (a *connActor) logRefusal(r *login.Refusal) {

@@ -200,6 +200,8 @@ func (r *rig) Authorize(login.Identity) (*login.Grant, error) {
 	return &login.Grant{Limits: r.limits, PortalGroupTag: 1}, nil
 }
 
+func (r *rig) LoginFailed(*login.Refusal) {}
+
 func (r *rig) Admit(res login.Result) {
 	s := iscsi.NewSession(64)
 	s.TSIH, s.Identity, s.Nexus = 1, res.Identity, &scsi.ITNexus{InitiatorName: res.Identity.InitiatorName}

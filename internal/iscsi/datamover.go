@@ -46,6 +46,8 @@ type Env interface {
 	// or later and in the connection's context, as Conn.Admitted or
 	// Conn.Refused.
 	Admit(res login.Result)
+	// LoginFailed tells why there is no session, before the initiator hears.
+	LoginFailed(why *login.Refusal)
 	// SendTargets lists what a Text request for SendTargets may tell: all
 	// targets that the initiator may log in to for "All" (discovery
 	// sessions only), or one by its name; "" means the session's own.

@@ -20,7 +20,10 @@ func (c *Conn) loginReply(r login.Reply) error {
 		c.env.Admit(c.login.Result())
 		return nil
 	case login.Failed:
-		c.refusal = r.Err
+		if c.refusal == nil {
+			c.refusal = r.Err
+			c.env.LoginFailed(r.Err)
+		}
 		if r.Send {
 			c.sendLogin(&r)
 		}

@@ -283,6 +283,8 @@ func (r *rig) Flush() {
 
 // Env.
 
+func (r *rig) LoginFailed(*login.Refusal) {}
+
 func (r *rig) Admit(res login.Result) {
 	r.s.Identity = res.Identity
 	if !r.s.Discovery {

@@ -17,8 +17,9 @@ func accessOperations() []operation {
 }
 
 // reportedStates are the states that can be reported, as the supported bits of
-// a descriptor: T_SUP, O_SUP, LBD_SUP, U_SUP, S_SUP, AN_SUP, AO_SUP.
-const reportedStates = 0x80 | 0x40 | 0x10 | 0x08 | 0x04 | 0x02 | 0x01
+// a descriptor: T_SUP, O_SUP, U_SUP, S_SUP, AN_SUP, AO_SUP. States that depend on
+// the logical block (LBD_SUP) there are none.
+const reportedStates = 0x80 | 0x40 | 0x08 | 0x04 | 0x02 | 0x01
 
 // Formats of REPORT TARGET PORT GROUPS data: with or without the extended
 // header, which tells a transition time.
