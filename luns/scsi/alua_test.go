@@ -59,7 +59,7 @@ func TestALUAData(t *testing.T) {
 	if got := in(0, []byte{0x12, 0, 0, 0, 96, 0}); got[5]&0x30 != 0x30 {
 		t.Errorf("INQUIRY byte 5 %#x", got[5])
 	}
-	groups := "80 df 0064 00 00 00 02 00000001 00000003 01 df 00c8 00 00 00 01 00000002"
+	groups := "80 cf 0064 00 00 00 02 00000001 00000003 01 cf 00c8 00 00 00 01 00000002"
 	if diff := cmp.Diff(unhex(t, "0000001c", groups), in(0, rtpg)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
