@@ -30,7 +30,7 @@ func TestISERRemoval(t *testing.T) {
 					rdma link delete rxe0
 					sleep 0.$((round * 61 % 100))
 					rdma link add rxe0 type rxe netdev wire0
-					wait $load || { cat /tmp/fio.out; dmesg | tail -n 20; fail "fio in round $round"; }
+					loaded "in round $round"
 					[ $(grep -c 'logged in:' /tmp/iserd.log) -gt $logins ] || fail "nobody has noticed"
 					iser_logout
 					# Round 0 brings what is made once.

@@ -125,5 +125,23 @@ verify() {
 		{ cat /tmp/fio.out; dmesg | tail -n 20; fail "fio $*"; }
 }
 
+# loaded WHEN: the load $load has ended, without an error of the target's. ib_iser
+# itself fails a command, in place of repeating it, that comes between the loss of
+# the connection and its being noticed ("Failed to init task ..., err = -19").
+# Data that differ are never right, and the disk has to work.
+loaded() {
+	wait "$load" && return 0
+	if dmesg | grep -q 'iscsi_iser_task_init: Failed to init task' && ! grep -qE 'verify: bad|verify failed' /tmp/fio.out; then
+		say "ib_iser has failed a command itself, $1"
+		dmesg -C
+		await "the session does not come back" logged_in
+		verify --rw=randwrite --bs=4k --iodepth=8 --size=16m --io_size=1m
+		return 0
+	fi
+	cat /tmp/fio.out
+	dmesg | tail -n 20
+	fail "fio, $1"
+}
+
 # rnr_naks: receives that were not posted in time, at any device.
 rnr_naks() { cat /sys/class/infiniband/rxe*/ports/1/hw_counters/*rnr* | awk '{n += $1} END {print n + 0}'; }
