@@ -3,6 +3,7 @@ package login_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -264,14 +265,18 @@ func TestAllocation(t *testing.T) {
 	}
 	for name, pairs := range texts {
 		t.Run(name, func(t *testing.T) {
-			p := open("none")
 			data := []byte(strings.Join(pairs, "\x00") + "\x00")
-			h := p.header(op, len(data))
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			p.m.Step(&h, data)
-			runtime.ReadMemStats(&after)
-			if got := after.TotalAlloc - before.TotalAlloc; got > uint64(64<<10+4*len(data)) {
+			got := uint64(math.MaxUint64)
+			for range 5 { // the least: others in the process allocate too
+				p := open("none")
+				h := p.header(op, len(data))
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				p.m.Step(&h, data)
+				runtime.ReadMemStats(&after)
+				got = min(got, after.TotalAlloc-before.TotalAlloc)
+			}
+			if got > uint64(64<<10+4*len(data)) {
 				t.Errorf("%d bytes for %d", got, len(data))
 			} else {
 				t.Logf("%d bytes for %d", got, len(data))
