@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -35,11 +36,12 @@ type Config struct {
 	// when it can't take a further connection.
 	CQDepth int
 	// Spin is for how long at most a pump polls before it sleeps (verbs.NewPoller);
-	// 50 µs, as over TCP. Negative: 0.
+	// by default 50 µs, as over TCP, but 0 for adapters of a machine with less than
+	// 4 CPUs, which the kernel's side of them needs. Negative: 0.
 	Spin time.Duration
 }
 
-func (c Config) withDefaults() Config {
+func (c Config) withDefaults(software bool) Config {
 	if c.Report == nil {
 		c.Report = func(string, ...any) {}
 	}
@@ -61,7 +63,7 @@ func (c Config) withDefaults() Config {
 	switch {
 	case c.Spin < 0:
 		c.Spin = 0
-	case c.Spin == 0:
+	case c.Spin == 0 && (software || runtime.NumCPU() >= 4):
 		c.Spin = 50 * time.Microsecond
 	}
 	return c
@@ -95,7 +97,7 @@ func NewEngine(prov verbs.Provider, cfg Config) (*Engine, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Engine{
-		cfg: cfg.withDefaults(), prov: prov, cm: cm, ctx: ctx, cancel: cancel, done: make(chan struct{}),
+		cfg: cfg.withDefaults(prov.Name() == "softiwarp"), prov: prov, cm: cm, ctx: ctx, cancel: cancel, done: make(chan struct{}),
 		devices: make(map[verbs.Device]*Device), conns: make(map[verbs.Conn]*Conn), listeners: make(map[verbs.Listener]*Listener),
 	}
 	e.cfg.Start("rdma-cm", e.events)
