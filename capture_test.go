@@ -19,6 +19,8 @@ import (
 	"github.com/iserd/iserd/initiator"
 	rdma "github.com/iserd/iserd/initiator/iser"
 	"github.com/iserd/iserd/internal/pcapng"
+
+	"github.com/iserd/iserd/test/lab"
 )
 
 // recording is a capture under way.
@@ -70,13 +72,7 @@ func (r *recording) stop() []byte {
 // to the target's port. What it finds malformed or doubtful fails the test.
 func tshark(t *testing.T, file []byte, addr, filter string, fields ...string) []string {
 	t.Helper()
-	tool, err := exec.LookPath("tshark")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs tshark")
-		}
-		t.Skip("needs tshark")
-	}
+	lab.NeedTools(t, "tshark")
 	name := filepath.Join(t.TempDir(), "c.pcapng")
 	if err := os.WriteFile(name, file, 0o600); err != nil {
 		t.Fatal(err)
@@ -93,7 +89,7 @@ func tshark(t *testing.T, file []byte, addr, filter string, fields ...string) []
 	for _, f := range all {
 		args = append(args, "-e", f)
 	}
-	out, err := exec.Command(tool, args...).Output()
+	out, err := exec.Command("tshark", args...).Output()
 	if err != nil {
 		t.Fatalf("tshark: %v", err)
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/iserd/iserd/test/lab"
 )
 
 // fixed is a daemon with one LUN.
@@ -156,14 +158,8 @@ func TestNexusesAreAskedFor(t *testing.T) {
 
 // TestMetricsByPromtool asks Prometheus itself.
 func TestMetricsByPromtool(t *testing.T) {
-	tool, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("needs promtool")
-	}
-	cmd := exec.Command(tool, "check", "metrics")
+	lab.NeedTools(t, "promtool")
+	cmd := exec.Command("promtool", "check", "metrics")
 	cmd.Stdin = strings.NewReader(scrape(t))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
@@ -172,7 +168,7 @@ func TestMetricsByPromtool(t *testing.T) {
 		{"check", "rules", "../contrib/prometheus/rules.yml"},
 		{"test", "rules", "../contrib/prometheus/rules_test.yml"},
 	} {
-		if out, err := exec.Command(tool, args...).CombinedOutput(); err != nil {
+		if out, err := exec.Command("promtool", args...).CombinedOutput(); err != nil {
 			t.Errorf("%v: %v\n%s", args, err, out)
 		}
 	}

@@ -158,8 +158,8 @@ func (p *Pump) stop() {
 // run is the pump's goroutine.
 //
 // Its thread is its own: what it asks the kernel for, and the caches that it
-// warms, stay in one place. Compared with a goroutine that sleeps in Go's network
-// poller that is a quarter more IOPS at large blocks and level at small ones.
+// warms, stay in one place. A goroutine that sleeps in Go's network poller instead
+// was tried: it was slower at 64 KiB and more, and no faster at 4 KiB.
 func (p *Pump) run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/iserd/iserd/test/lab"
 )
 
 // TestEveryCommandIsDescribed: the pages are as good as the tree.
@@ -69,19 +71,13 @@ func TestManPages(t *testing.T) {
 			t.Errorf("%s is not on its page", name)
 		}
 	}
-	tool, err := exec.LookPath("man")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs man (man-db)")
-		}
-		t.Skip("needs man")
-	}
+	lab.NeedTools(t, "man")
 	pages, err := filepath.Glob(filepath.Join(dir, "man/man8/*.8"))
 	if err != nil || len(pages) < 20 {
 		t.Fatal(pages, err)
 	}
 	for _, page := range pages {
-		cmd := exec.Command(tool, "--warnings", "-E", "UTF-8", "-l", page)
+		cmd := exec.Command("man", "--warnings", "-E", "UTF-8", "-l", page)
 		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "MANWIDTH=80", "MANPAGER=cat")
 		var out, errs bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &errs

@@ -2,7 +2,6 @@ package main
 
 import (
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -10,18 +9,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/iserd/iserd/test/lab"
 )
 
 // TestUnitIsHardened asks systemd itself.
 func TestUnitIsHardened(t *testing.T) {
-	tool, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("needs systemd-analyze")
-	}
-	out, err := exec.Command(tool, "security", "--offline=true", "--threshold=20", "--no-pager", "../../contrib/systemd/iserd.service").CombinedOutput()
+	lab.NeedTools(t, "systemd-analyze")
+	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", "../../contrib/systemd/iserd.service").CombinedOutput()
 	if err != nil {
 		t.Errorf("exposure above 2.0: %v\n%s", err, out)
 	}

@@ -25,6 +25,8 @@ import (
 	"github.com/iserd/iserd/pdu"
 	"github.com/iserd/iserd/pdu/text"
 	"github.com/iserd/iserd/test/wiretap"
+
+	"github.com/iserd/iserd/test/lab"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,20 +37,14 @@ const target = "iqn.2026-11.com.example:tapped"
 // the CDBs, by its own dissectors and contrib/wireshark/iser.lua, and has nothing to
 // complain about.
 func TestWireshark(t *testing.T) {
-	tshark, err := exec.LookPath("tshark")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs tshark")
-		}
-		t.Skip("needs tshark")
-	}
+	lab.NeedTools(t, "tshark")
 	file := filepath.Join(t.TempDir(), "session.pcap")
 	if err := os.WriteFile(file, record(t), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	run := func(args ...string) string {
 		t.Helper()
-		out, err := exec.Command(tshark, append([]string{"-r", file, "-X", "lua_script:../../contrib/wireshark/iser.lua"}, args...)...).Output()
+		out, err := exec.Command("tshark", append([]string{"-r", file, "-X", "lua_script:../../contrib/wireshark/iser.lua"}, args...)...).Output()
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			t.Fatalf("%v: %s", err, exit.Stderr)
 		}

@@ -11,30 +11,26 @@ import (
 
 	"github.com/iserd/iserd/iser/verbs"
 	"github.com/iserd/iserd/test/wiretap"
+
+	"github.com/iserd/iserd/test/lab"
 )
 
 // Wireshark's dissectors, written by other people from the same standards,
 // understand all of a session, and find nothing to complain about.
 func TestTshark(t *testing.T) {
-	tshark, err := exec.LookPath("tshark")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs tshark")
-		}
-		t.Skip("needs tshark")
-	}
+	lab.NeedTools(t, "tshark")
 	for _, cfg := range []Config{{MaxFPDU: 1460}, {MaxFPDU: 1460, CRC: true}, {MaxFPDU: 1460, PeerToPeer: true}} {
 		t.Run(fmt.Sprintf("crc=%v,p2p=%v", cfg.CRC, cfg.PeerToPeer), func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "session.pcap")
 			must(t, os.WriteFile(file, session(t, cfg), 0o600))
 			// A dissector of NFS takes short messages for its own.
-			out, err := exec.Command(tshark, "-r", file, "--disable-protocol", "rpcordma", "-T", "fields", "-e", "frame.number", "-e", "_ws.expert.message",
+			out, err := exec.Command("tshark", "-r", file, "--disable-protocol", "rpcordma", "-T", "fields", "-e", "frame.number", "-e", "_ws.expert.message",
 				"-Y", "(iwarp_mpa || iwarp_ddp_rdmap) && _ws.expert.severity >= 0x400000").Output()
 			must(t, explain(err))
 			if len(out) > 0 {
 				t.Errorf("expert messages:\n%s", out)
 			}
-			out, err = exec.Command(tshark, "-r", file, "-T", "fields", "-E", "occurrence=a", "-e", "iwarp_rdma.opcode").Output()
+			out, err = exec.Command("tshark", "-r", file, "-T", "fields", "-E", "occurrence=a", "-e", "iwarp_rdma.opcode").Output()
 			must(t, explain(err))
 			got := string(out)
 			for op := range opTerminate + 1 {
