@@ -125,10 +125,10 @@ func arguments(g Guest, img image, ports map[int]int) []string {
 		network = append(network, fmt.Sprintf("hostfwd=tcp:127.0.0.1:%d-:%d", host, guest))
 	}
 	return []string{
-		"-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max", "-smp", "2",
+		"-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-erms,-fsrm,-pclmulqdq", "-smp", "2",
 		"-m", strconv.Itoa(g.Memory), "-nodefaults", "-display", "none", "-no-reboot",
 		"-kernel", img.vmlinuz, "-initrd", img.initrd,
-		"-append", "console=ttyS0 mitigations=off nokaslr panic=-1 quiet loglevel=4",
+		"-append", "console=ttyS0 mitigations=off nokaslr tsc=reliable clearcpuid=rep_good panic=-1 quiet loglevel=4",
 		"-drive", "file=" + img.root + ",format=raw,if=virtio,snapshot=on",
 		"-drive", "file=" + img.modules + ",format=raw,if=virtio,readonly=on",
 		"-virtfs", "local,path=" + g.Share + ",mount_tag=lab,security_model=none,multidevs=remap",

@@ -24,12 +24,18 @@ rxe_up() {
 	modprobe rdma_rxe || fail "module rdma_rxe"
 	modprobe rdma_ucm || fail "module rdma_ucm"
 	ip link add wire0 type veth peer name wire1
+	# RoCE wants a wire that loses nothing: room for what is sent at once, or soft-RoCE
+	# waits for seconds to repeat it.
+	echo 20000 >/proc/sys/net/core/netdev_max_backlog
 	ip rule add pref 100 lookup local
 	ip rule del pref 0 lookup local
 	n=0
 	for addr in "$1" "$2"; do
 		dev=wire$n
 		ip link set "$dev" mtu "${3:-4500}"
+		# What comes in is handled by one CPU, each end's by its own, as between two
+		# machines: by two CPUs at once it would be handled out of order.
+		echo $((1 << n)) >"/sys/class/net/$dev/queues/rx-0/rps_cpus"
 		echo 1 >"/proc/sys/net/ipv4/conf/$dev/accept_local"
 		echo 0 >"/proc/sys/net/ipv4/conf/$dev/rp_filter"
 		echo 1 >"/proc/sys/net/ipv4/conf/$dev/arp_ignore"
