@@ -11,6 +11,7 @@ import (
 	"github.com/iserd/iserd"
 	"github.com/iserd/iserd/iser/verbs"
 	"github.com/iserd/iserd/iser/verbs/softiwarp"
+	"github.com/iserd/iserd/luns"
 	"github.com/iserd/iserd/luns/memory"
 )
 
@@ -29,6 +30,29 @@ type frail struct {
 	cq      verbs.CQ          // of it
 	fail    string            // the call that fails: NewQP, Accept, PostSend, PostRecv
 	failing int               // how often it succeeds before
+	watched []byte            // memory of a logical unit
+	direct  map[verbs.Op]int  // work requests that were posted with it
+	regions int               // of it, registered now
+}
+
+// watch counts what is done with the memory of a logical unit.
+func (f *frail) watch(mem []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watched, f.direct = mem, make(map[verbs.Op]int)
+}
+
+// watches reports whether an address is in it; f.mu is held.
+func (f *frail) watches(addr uint64) bool {
+	return len(f.watched) > 0 && addr-verbs.Addr(f.watched) < uint64(len(f.watched))
+}
+
+// seen is how many work requests of a kind were posted with it, and how many regions
+// of it are registered now.
+func (f *frail) seen(op verbs.Op) (posted, regions int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.direct[op], f.regions
 }
 
 var errFrail = errors.New("the adapter refuses")
@@ -212,6 +236,13 @@ func (q *frailQP) PostSend(wr []verbs.SendWR) (int, error) {
 	if q.f.broken("PostSend") {
 		return 0, errFrail
 	}
+	q.f.mu.Lock()
+	for i := range wr {
+		if sg := wr[i].SG; len(sg) > 0 && q.f.watches(sg[0].Addr) {
+			q.f.direct[wr[i].Op]++
+		}
+	}
+	q.f.mu.Unlock()
 	return q.QP.PostSend(wr)
 }
 
@@ -236,6 +267,33 @@ func (d *frailDevice) Caps() verbs.Caps {
 	return c
 }
 
+func (d *frailDevice) Register(mem []byte, acc verbs.Access) (verbs.MR, error) {
+	mr, err := d.Device.Register(mem, acc)
+	d.f.mu.Lock()
+	defer d.f.mu.Unlock()
+	if err != nil || !d.f.watches(verbs.Addr(mem)) {
+		return mr, err
+	}
+	d.f.regions++
+	return &frailMR{MR: mr, f: d.f}, nil
+}
+
+// frailMR is registered memory of the logical unit that is watched.
+type frailMR struct {
+	verbs.MR
+	f *frail
+}
+
+func (m *frailMR) Close() error {
+	err := m.MR.Close()
+	m.f.mu.Lock()
+	defer m.f.mu.Unlock()
+	if err == nil {
+		m.f.regions--
+	}
+	return err
+}
+
 func (d *frailDevice) NextEvent(ctx context.Context) (verbs.DeviceEvent, error) {
 	select {
 	case ev := <-d.events:
@@ -256,8 +314,16 @@ func serveISER(t *testing.T, prov verbs.Provider, limits iserd.Limits, opts ...i
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, addr := serveDisk(t, srv, prov, b, opts...)
+	return srv, addr
+}
+
+// serveDisk serves b as LUN 0, by iSER over prov.
+func serveDisk(t *testing.T, srv *iserd.Server, prov verbs.Provider, b luns.Backend, opts ...iserd.TargetOption) (*iserd.Target, netip.AddrPort) {
+	t.Helper()
 	opts = append([]iserd.TargetOption{iserd.AnyInitiator(), iserd.LUN(0, b, iserd.Thin())}, opts...)
-	if _, err := srv.AddTarget(t.Context(), testTarget, opts...); err != nil {
+	target, err := srv.AddTarget(t.Context(), testTarget, opts...)
+	if err != nil {
 		t.Fatal(err)
 	}
 	addr, _, err := srv.AddISERPortal(t.Context(), prov, netip.MustParseAddrPort("127.0.0.1:0"))
@@ -266,7 +332,7 @@ func serveISER(t *testing.T, prov verbs.Provider, limits iserd.Limits, opts ...i
 	}
 	t.Cleanup(func() { shutdown(t, srv) })
 	t.Cleanup(func() { quiet(t, srv) })
-	return srv, addr
+	return target, addr
 }
 
 func shutdown(t *testing.T, srv *iserd.Server) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/iserd/iserd/actors/runtime"
+	"github.com/iserd/iserd/iser"
 	"github.com/iserd/iserd/luns"
 	"github.com/iserd/iserd/luns/scsi"
 )
@@ -255,13 +256,40 @@ func (a *lunActor) open(ctx runtime.Context) error {
 	}
 	l.unit, l.backend = u, b
 	l.trouble.reset()
-	if m, ok := luns.As[luns.Mapper](b); ok {
-		l.mapped = m.Memory()
-		l.n.memories.Add(l.mapped)
-	}
+	l.announce()
 	l.port.Publish(u)
 	ctx.SetBehaviour("online")
 	return nil
+}
+
+// announce has RDMA devices know the backend's memory, if it is memory.
+func (l *LUN) announce() {
+	m, ok := luns.As[luns.Mapper](l.backend)
+	if !ok {
+		return
+	}
+	info := l.backend.Info()
+	mem := iser.Memory{Bytes: m.Memory(), Whole: !info.Thin}
+	if r, ok := luns.As[luns.Releaser](l.backend); ok {
+		mem.OnRelease = r.OnRelease
+	} else {
+		mem.Unsteady = info.Thin
+	}
+	if x, ok := luns.As[luns.Extenter](l.backend); ok && info.Thin {
+		mem.Resident = func(off, n int64) bool { return mapped(x, off, n) }
+	}
+	l.mapped = mem.Bytes
+	l.n.memories.Add(mem)
+}
+
+// mapped reports whether all of a range is allocated.
+func mapped(x luns.Extenter, off, n int64) bool {
+	for e, err := range x.Extents(context.Background(), off, n) {
+		if err != nil || e.State != luns.Mapped {
+			return false
+		}
+	}
+	return true
 }
 
 // close ends the current incarnation: no new commands, wait for those under
@@ -342,6 +370,8 @@ func (a *lunActor) resize(size int64) error {
 	}
 	changed, err := a.l.unit.Resized()
 	if changed {
+		a.l.n.memories.Remove(a.l.mapped)
+		a.l.announce()
 		a.l.port.Attention(scsi.AttentionCapacityChanged, nil)
 		a.l.n.sys.Send(a.l.t.ref, scsiEvent{port: a.l.port, what: scsi.AttentionCapacityChanged})
 	}

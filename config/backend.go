@@ -106,6 +106,10 @@ type MemoryBackend struct {
 	Source
 	// Size is that of the store; memory is taken only for what was written.
 	Size int64 `hcl:"size" kind:"size" min:"4KiB" max:"16TiB"`
+	// Pin: take all of the memory at once and for good, unmapped blocks included.
+	// RDMA adapters then know all of it from the first connection on, in place of
+	// parts as they fill up.
+	Pin bool `hcl:"pin,optional" default:"false"`
 }
 
 // NullBackend is nothing: it reads as zeros and drops what is written. For

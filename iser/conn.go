@@ -73,6 +73,7 @@ type Turn struct {
 	// up and down are events of connection management.
 	up   bool
 	down bool
+	look bool // at what the connection has of logical units' memory
 	Err  error
 }
 
@@ -85,6 +86,7 @@ var (
 	errPosting      = errors.New("iser: cannot post")
 	errMemory       = errors.New("iser: no registered memory for sends and receives")
 	errUnexpected   = errors.New("iser: unexpected Hello")
+	errOverstayed   = errors.New("iser: data of the initiator's, on its way for more than a second, keeps a logical unit from being closed")
 )
 
 // Bind names the iSCSI layer above. It comes before Start.
@@ -120,6 +122,10 @@ func (c *Conn) Turn(t *Turn) {
 		wc := &t.wc[t.done]
 		t.done++
 		c.complete(wc)
+	}
+	if t.look {
+		t.look = false
+		c.look()
 	}
 	if t.down && c.err == nil {
 		c.err = errDisconnected
@@ -182,6 +188,31 @@ func (c *Conn) complete(wc *verbs.WC) {
 		c.readDone(id.index(), true)
 	case wrDrain:
 		c.drained = true
+	}
+}
+
+// look ends the connection if data of its own straight from or to a logical unit that
+// is to be closed has been on its way since the look before: the initiator may have
+// gone, and the unit's owner does not wait for long.
+func (c *Conn) look() {
+	late := func(t *iscsi.Task, before *bool) {
+		if !t.Unwanted() {
+			return
+		}
+		if *before {
+			c.fail(errOverstayed)
+		}
+		*before = true
+	}
+	for i := range c.read.transfers {
+		if x := &c.read.transfers[i]; x.held[0] != nil {
+			late(x.task, &x.late)
+		}
+	}
+	for i := range c.send.slots {
+		if s := &c.send.slots[i]; s.task != nil {
+			late(s.task, &s.late)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/iserd/iserd/iser/pool"
@@ -19,9 +20,16 @@ type Device struct {
 	dev        verbs.Device
 	caps       verbs.Caps
 	pool       *pool.Pool
-	direct     directory // memory of logical units
+	access     verbs.Access // of memory that RDMA Reads go to
+	direct     directory    // memory of logical units
+	chunks     atomic.Int64 // of it
+	refused    atomic.Bool  // no more of it can be registered
 	maxMessage int
 	seen       completions
+
+	wanted         chan wanted
+	quit           chan struct{} // closed by stop
+	registrarEnded chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	pumps   []*Pump
@@ -47,12 +55,14 @@ func (e *Engine) device(vd verbs.Device) (*Device, error) {
 		access |= verbs.AccessRemoteWrite
 	}
 	d := &Device{
-		engine: e, cfg: &e.cfg, dev: vd, caps: caps,
+		engine: e, cfg: &e.cfg, dev: vd, caps: caps, access: access,
 		pool:       pool.New(vd, access, e.cfg.PoolMemory),
 		maxMessage: int(min(caps.MaxMessage, 1<<30)),
+		wanted:     make(chan wanted, 64), quit: make(chan struct{}), registrarEnded: make(chan struct{}),
 	}
 	e.devices[vd] = d
 	e.cfg.Start("rdma-device", d.events)
+	e.cfg.Start("rdma-registrar", d.registrar)
 	return d, nil
 }
 
@@ -139,6 +149,7 @@ func (e *Engine) lose(d *Device, why error) {
 // free gives the memory back, when nobody uses it any more: tasks on the workers
 // of a logical unit may have some for a while.
 func (d *Device) free() {
+	<-d.registrarEnded
 	d.cfg.Memories.forget(d)
 	err := d.pool.Close()
 	for range 500 {
@@ -251,6 +262,9 @@ func (d *Device) ended(p *Pump) {
 func (d *Device) stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !d.stopped {
+		close(d.quit)
+	}
 	d.stopped = true
 	for _, p := range d.pumps {
 		p.stop()

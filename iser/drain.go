@@ -73,6 +73,7 @@ func (c *Conn) release() {
 			s.task = nil
 			t.DataDone()
 		}
+		s.held.drop()
 		for _, b := range []*bufpool.Buf{s.buf, s.data} {
 			if b != nil {
 				b.Release()

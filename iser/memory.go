@@ -8,88 +8,111 @@ import (
 	"github.com/iserd/iserd/iser/verbs"
 )
 
-// Memories are the memory-mapped logical units that data may be sent from without
-// a copy. One set is shared by all engines of a program. It is safe for concurrent
-// use; nil is a set without memory.
+// Memory is the memory of a logical unit, as its owner describes it.
+type Memory struct {
+	// Bytes is the memory, which stays mapped until Memories.Remove.
+	Bytes []byte
+	// Resident reports whether all pages of n bytes at off are there, so that pinning
+	// them takes none. nil: they always are. It may take a while.
+	Resident func(off, n int64) bool
+	// OnRelease is that of luns.Releaser. Without it the pages must never be given
+	// back, or nothing must be pinned, which Unsteady says.
+	OnRelease func(f func(off, n int64) (done func())) (cancel func())
+	Unsteady  bool
+	// Whole has devices know all of the memory from its first use on.
+	Whole bool
+}
+
+// Memories are the memory-mapped logical units between which and the initiators data
+// may go without a copy. One set is shared by all engines of a program. It is safe for
+// concurrent use; nil is a set without memory.
 //
-// A device gets a memory registered when it is first touched, as a whole and
-// without pinning a page, so that what is sparse stays sparse and what is
-// unmapped comes out as it is then. Devices without on-demand paging copy.
+// A device with on-demand paging is told of a memory when it is first touched, as a
+// whole and without pinning a page. Others pin what they are told of: a chunk that was
+// touched and all of whose pages are there, so that what is sparse stays sparse, until
+// pages of it are given back.
 type Memories struct {
-	mu   sync.Mutex // guards all
-	mems []memory
+	mu   sync.Mutex // guards mems
+	mems []*memory
 }
 
+// memory is one of the set.
 type memory struct {
-	mem  []byte
-	regs []registration
+	Memory
+	cancel func() // of OnRelease
+
+	// mu is held shared while pages are given back, and exclusively while chunks
+	// are registered; it guards regs.
+	mu   sync.RWMutex
+	regs []*registration
 }
 
-type registration struct {
-	d  *Device
-	mr verbs.MR
-}
-
-// Add announces mem, which stays mapped until Remove.
-func (m *Memories) Add(mem []byte) {
-	if m == nil || len(mem) == 0 {
+// Add announces a memory.
+func (m *Memories) Add(mem Memory) {
+	if m == nil || len(mem.Bytes) == 0 {
 		return
+	}
+	x := &memory{Memory: mem}
+	if mem.OnRelease != nil {
+		x.cancel = mem.OnRelease(x.releasing)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.mems = append(m.mems, memory{mem: mem})
+	m.mems = append(m.mems, x)
 }
 
-// Remove ends the use of mem, as given to Add. No task may have data in it any
-// more.
+// Remove ends the use of a memory, by its bytes as given to Add. They may be unmapped
+// when no task has data in them any more.
 func (m *Memories) Remove(mem []byte) {
 	if m == nil || len(mem) == 0 {
 		return
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	for i := range m.mems {
-		x := &m.mems[i]
-		if verbs.Addr(x.mem) != verbs.Addr(mem) || len(x.mem) != len(mem) {
-			continue
-		}
-		for _, r := range x.regs {
-			r.d.direct.remove(r.mr)
-			if err := r.mr.Close(); err != nil {
-				r.d.report("memory of a logical unit stays registered", "device", r.d.dev.Name(), "reason", err)
-			}
-		}
-		m.mems = slices.Delete(m.mems, i, i+1)
+	i := slices.IndexFunc(m.mems, func(x *memory) bool {
+		return verbs.Addr(x.Bytes) == verbs.Addr(mem) && len(x.Bytes) == len(mem)
+	})
+	if i < 0 {
+		m.mu.Unlock()
 		return
 	}
+	x := m.mems[i]
+	m.mems = slices.Delete(m.mems, i, i+1)
+	m.mu.Unlock()
+	if x.cancel != nil {
+		x.cancel()
+	}
+	x.detach(func(*registration) bool { return true })
 }
 
-// register gives d access to the memory that data is in.
-func (m *Memories) register(d *Device, data []byte) bool {
-	if m == nil || !d.caps.OnDemandPaging {
-		return false
+// attach makes d's part for the memory that data is in, nil when there is none.
+func (m *Memories) attach(d *Device, data []byte) *registration {
+	if m == nil {
+		return nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i := range m.mems {
-		x := &m.mems[i]
-		if !inside(data, x.mem) {
-			continue
-		}
-		for _, r := range x.regs {
-			if r.d == d {
-				return true // another goroutine was faster
-			}
-		}
-		mr, err := d.dev.Register(x.mem, verbs.AccessOnDemand)
-		if err != nil {
-			return false
-		}
-		x.regs = append(x.regs, registration{d, mr})
-		d.direct.add(mr)
-		return true
+	i := slices.IndexFunc(m.mems, func(x *memory) bool { return inside(data, x.Bytes) })
+	if i < 0 {
+		return nil
 	}
-	return false
+	x := m.mems[i]
+	if x.Unsteady && !d.caps.OnDemandPaging {
+		return nil
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, r := range x.regs {
+		if r.d == d {
+			return r // another goroutine was faster
+		}
+	}
+	r := newRegistration(d, x)
+	x.regs = append(x.regs, r)
+	d.direct.add(r)
+	if x.Whole {
+		d.ask(r, allChunks)
+	}
+	return r
 }
 
 // forget closes what d has registered.
@@ -99,17 +122,38 @@ func (m *Memories) forget(d *Device) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i := range m.mems {
-		x := &m.mems[i]
-		x.regs = slices.DeleteFunc(x.regs, func(r registration) bool {
-			if r.d != d {
-				return false
-			}
-			d.direct.remove(r.mr)
-			_ = r.mr.Close()
-			return true
-		})
+	for _, x := range m.mems {
+		x.detach(func(r *registration) bool { return r.d == d })
 	}
+}
+
+// detach ends the registrations that match.
+func (x *memory) detach(match func(*registration) bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.regs = slices.DeleteFunc(x.regs, func(r *registration) bool {
+		if !match(r) {
+			return false
+		}
+		r.dead = true
+		r.d.direct.remove(r)
+		r.retire(0, len(r.chunks)-1)
+		return true
+	})
+}
+
+// releasing has nobody begin to use what is registered of n bytes at off, before
+// their pages are given back. Those who use other parts of the same chunks go on: the
+// pages of these stay what they are. Nobody uses the bytes themselves now: whoever has
+// their pages given back holds their range lock.
+func (x *memory) releasing(off, n int64) (done func()) {
+	x.mu.RLock()
+	for _, r := range x.regs {
+		if !r.d.caps.OnDemandPaging {
+			r.retire(int(off>>r.shift), int((off+n-1)>>r.shift))
+		}
+	}
+	return x.mu.RUnlock
 }
 
 func inside(data, mem []byte) bool {
@@ -117,77 +161,43 @@ func inside(data, mem []byte) bool {
 	return off < uint64(len(mem)) && uint64(len(data)) <= uint64(len(mem))-off
 }
 
-// directory finds registered memory by address. There are few entries.
+// directory finds registrations by address. There are few.
 type directory struct {
 	mu      sync.Mutex // held to replace
-	entries atomic.Pointer[[]verbs.MR]
+	entries atomic.Pointer[[]*registration]
 }
 
-func (d *directory) len() int {
-	if e := d.entries.Load(); e != nil {
-		return len(*e)
-	}
-	return 0
-}
-
-func (d *directory) add(mr verbs.MR) {
+func (d *directory) add(r *registration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var next []verbs.MR
+	var next []*registration
 	if old := d.entries.Load(); old != nil {
 		next = slices.Clone(*old)
 	}
-	next = append(next, mr)
+	next = append(next, r)
 	d.entries.Store(&next)
 }
 
-func (d *directory) remove(mr verbs.MR) {
+func (d *directory) remove(r *registration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old := d.entries.Load()
 	if old == nil {
 		return
 	}
-	next := slices.DeleteFunc(slices.Clone(*old), func(x verbs.MR) bool { return x == mr })
+	next := slices.DeleteFunc(slices.Clone(*old), func(x *registration) bool { return x == r })
 	d.entries.Store(&next)
 }
 
-func (d *directory) lkey(data []byte) (uint32, bool) {
+func (d *directory) find(data []byte) *registration {
 	entries := d.entries.Load()
 	if entries == nil {
-		return 0, false
+		return nil
 	}
-	for _, mr := range *entries {
-		if inside(data, mr.Mem()) {
-			return mr.LKey(), true
+	for _, r := range *entries {
+		if inside(data, r.mem) {
+			return r
 		}
 	}
-	return 0, false
-}
-
-// Bounds of what a connection may send straight from logical units at a time: that
-// holds their range locks until the initiator has taken it.
-const (
-	maxDirect      = 1 << 20 // of one task
-	maxDirectTotal = 4 << 20
-)
-
-// locate returns the key of the memory that data is in: of the pool, or of a
-// logical unit.
-func (c *Conn) locate(data []byte) (lkey uint32, direct, ok bool) {
-	d := c.pump.dev
-	if lkey, ok = d.pool.LKey(data); ok {
-		return lkey, false, true
-	}
-	if len(data) > maxDirect || c.send.direct+len(data) > maxDirectTotal {
-		return 0, false, false
-	}
-	if lkey, ok = d.direct.lkey(data); ok {
-		return lkey, true, true
-	}
-	if !d.cfg.Memories.register(d, data) {
-		return 0, false, false
-	}
-	lkey, ok = d.direct.lkey(data)
-	return lkey, ok, ok
+	return nil
 }

@@ -20,6 +20,9 @@ const (
 	drainTime = 5 * time.Second
 	// yieldEvery is how often a pump goes through Go's scheduler, see yield.
 	yieldEvery = 9 * time.Millisecond
+	// lookEvery is how often transfers straight from and to logical units are looked
+	// at, while there are any.
+	lookEvery = time.Second
 )
 
 // Pump owns a completion queue of a device: one goroutine, locked to its thread,
@@ -48,6 +51,8 @@ type Pump struct {
 	ended   chan struct{}
 	turns   atomic.Uint64
 	yielded time.Time
+	direct  bool      // transfers straight from or to a logical unit have been seen
+	looked  time.Time // at them
 }
 
 // slot is a place for a connection, named in work request identifiers.
@@ -194,6 +199,9 @@ func (p *Pump) once() bool {
 	if len(p.drains) > 0 {
 		timeout = max(time.Until(p.until[0]), time.Millisecond)
 	}
+	if p.direct && (timeout < 0 || timeout > lookEvery) {
+		timeout = lookEvery
+	}
 	p.yield()
 	n, err := p.poller.Wait(p.wc[:], timeout)
 	p.dev.seen.count(p.wc[:n])
@@ -202,6 +210,9 @@ func (p *Pump) once() bool {
 	p.serve()
 	if len(p.drains) > 0 {
 		p.watchDrains()
+	}
+	if p.direct {
+		p.watchDirect()
 	}
 	if err != nil {
 		p.lose(err)
@@ -307,6 +318,7 @@ func (p *Pump) turn(c *Conn) {
 		}
 		clear(c.turn.wc)
 		c.turn.wc, c.turn.done = c.turn.wc[:0], 0
+		p.direct = p.direct || c.send.direct+c.read.direct > 0
 	case draining, closing:
 		c.drain()
 	default:
@@ -392,6 +404,24 @@ func (p *Pump) watchDrains() {
 	}
 	clear(p.drains[len(left):])
 	p.drains, p.until = left, until
+}
+
+// watchDirect has connections look at their transfers straight from and to logical
+// units, once in a while.
+func (p *Pump) watchDirect() {
+	if time.Since(p.looked) < lookEvery {
+		return
+	}
+	p.looked, p.direct = time.Now(), false
+	p.mu.Lock()
+	for i := range p.slots {
+		if c := p.slots[i].conn; c != nil && c.phase == live {
+			p.touch(c)
+			c.turn.look = true
+		}
+	}
+	p.mu.Unlock()
+	p.runTouched()
 }
 
 // destroy closes the queue pair, which may take its time, elsewhere.

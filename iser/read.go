@@ -14,11 +14,13 @@ type transfer struct {
 	task  *iscsi.Task
 	dst   []byte // the part of the task's memory that is to be filled
 	lkey  uint32
-	next  int // bytes asked for
-	under int // RDMA Reads under way
+	held  held // of dst, when it is a logical unit's own memory
+	next  int  // bytes asked for
+	under int  // RDMA Reads under way
 	dead  bool
 	lost  bool // a Read failed
 	queue bool // in readQueue.queue
+	late  bool // see look
 }
 
 // readQueue are the transfers of a connection.
@@ -28,6 +30,7 @@ type readQueue struct {
 	queue     []int // with something to be asked for, in turn
 	under     int   // RDMA Reads posted or queued
 	ended     []int // dead with nothing under way: to be told
+	direct    int   // bytes on their way to logical units' memory
 }
 
 // GetData implements iscsi.Datamover: RDMA Reads of what is missing. The write
@@ -44,7 +47,6 @@ func (c *Conn) GetData(t *iscsi.Task) {
 		c.fail(errNoIRD)
 		return
 	}
-	q := &c.read
 	dst := t.Place(t.Received(), t.Expected()-t.Received())
 	lkey, ok := c.pump.dev.pool.LKey(dst)
 	if !ok {
@@ -52,6 +54,27 @@ func (c *Conn) GetData(t *iscsi.Task) {
 		c.fail(errMemory)
 		return
 	}
+	c.transfer(transfer{task: t, dst: dst, lkey: lkey})
+}
+
+// GetInto implements iscsi.RDMA: GetData, straight to the logical unit's memory.
+func (c *Conn) GetInto(t *iscsi.Task, mem []byte) bool {
+	n := len(mem)
+	if c.closed || c.err != nil || t.Remote.WriteSTag == 0 || c.depth == 0 ||
+		n < minDirectWrite || n > maxDirect || c.read.direct+n > maxDirectTotal {
+		return false
+	}
+	h, ok := c.pump.dev.reach(mem)
+	if ok {
+		c.read.direct += n
+		c.transfer(transfer{task: t, dst: mem, held: h})
+	}
+	return ok
+}
+
+// transfer has the RDMA Reads of x posted in turn.
+func (c *Conn) transfer(x transfer) {
+	q := &c.read
 	i := len(q.transfers)
 	if n := len(q.free); n > 0 {
 		i, q.free = q.free[n-1], q.free[:n-1]
@@ -59,9 +82,10 @@ func (c *Conn) GetData(t *iscsi.Task) {
 		q.transfers = append(q.transfers, transfer{})
 	}
 	if c.engine.Tap() != nil {
-		c.tapR2T(t, len(dst))
+		c.tapR2T(x.task, len(x.dst))
 	}
-	q.transfers[i] = transfer{task: t, dst: dst, lkey: lkey, queue: true}
+	x.queue = true
+	q.transfers[i] = x
 	q.queue = append(q.queue, i)
 }
 
@@ -73,6 +97,11 @@ func (c *Conn) postReads() {
 		q.queue = append(q.queue[:0], q.queue[1:]...)
 		t := &q.transfers[i]
 		n := min(len(t.dst)-t.next, maxRead, c.pump.dev.maxMessage)
+		if t.held[0] != nil {
+			var left int
+			t.lkey, left = t.held.key(verbs.Addr(t.dst[t.next:]))
+			n = min(n, left)
+		}
 		c.send.push(verbs.SendWR{
 			ID: c.wrID(wrRead, i), Op: verbs.OpRead, Flags: verbs.SendSignaled,
 			RAddr: t.task.Remote.WriteBase + uint64(t.next), RKey: t.task.Remote.WriteSTag,
@@ -112,6 +141,10 @@ func (c *Conn) endTransfer(i int) {
 	}
 	if n > 0 && c.engine.Tap() != nil {
 		c.tapDataOut(task, t.dst)
+	}
+	if t.held[0] != nil {
+		t.held.drop()
+		q.direct -= len(t.dst)
 	}
 	*t = transfer{}
 	q.free = append(q.free, i)

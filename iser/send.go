@@ -34,6 +34,8 @@ type sendSlot struct {
 	task   *iscsi.Task  // sends a logical unit's own memory before: ends with the message
 	data   *bufpool.Buf // of a task that has ended: goes before the message
 	direct int          // bytes of it that are a logical unit's own memory
+	held   held         // where the device finds that
+	late   bool         // see look
 	buf    *bufpool.Buf // mem, when it is of this message alone
 }
 
@@ -126,7 +128,8 @@ func (c *Conn) sent(s int) {
 	t := slot.task
 	slot.task = nil
 	q.direct -= slot.direct
-	slot.direct = 0
+	slot.direct, slot.late = 0, false
+	slot.held.drop()
 	if slot.data != nil {
 		slot.data.Release()
 		slot.data = nil
@@ -241,15 +244,18 @@ func (c *Conn) PutData(t *iscsi.Task) {
 		return
 	}
 	data := t.DataIn()
-	lkey, direct, ok := c.locate(data)
+	lkey, ok := c.pump.dev.pool.LKey(data)
+	var direct held
 	if !ok {
-		data = t.Detach()
-		if lkey, ok = c.pump.dev.pool.LKey(data); !ok {
-			t.Refuse()
-			return
+		if direct, ok = c.reachRead(data); !ok {
+			data = t.Detach()
+			if lkey, ok = c.pump.dev.pool.LKey(data); !ok {
+				t.Refuse()
+				return
+			}
 		}
 	}
-	c.putWrites(t, data, lkey)
+	c.putWrites(t, data, lkey, direct)
 	if c.engine.Tap() != nil {
 		c.tapDataIn(t, data)
 	}
@@ -261,11 +267,27 @@ func (c *Conn) PutData(t *iscsi.Task) {
 	}
 }
 
-// putWrites queues the RDMA Writes of a task's data.
-func (c *Conn) putWrites(t *iscsi.Task, data []byte, lkey uint32) {
-	limit := c.pump.dev.maxMessage
-	for off := 0; off < len(data); off += limit {
-		part := data[off:min(off+limit, len(data))]
+// reachRead gives a READ direct access to the logical unit's memory, where that is
+// worth it.
+func (c *Conn) reachRead(data []byte) (h held, ok bool) {
+	d := c.pump.dev
+	if len(data) > maxDirect || c.send.direct+len(data) > maxDirectTotal || len(data) < d.minRead() {
+		return h, false
+	}
+	return d.reach(data)
+}
+
+// putWrites queues the RDMA Writes of a task's data, which is in the memory of the key
+// or, if there are, in the chunks.
+func (c *Conn) putWrites(t *iscsi.Task, data []byte, lkey uint32, direct held) {
+	for off, n := 0, 0; off < len(data); off += n {
+		n = min(len(data)-off, c.pump.dev.maxMessage)
+		if direct[0] != nil {
+			var left int
+			lkey, left = direct.key(verbs.Addr(data[off:]))
+			n = min(n, left)
+		}
+		part := data[off : off+n]
 		c.send.push(verbs.SendWR{
 			ID: c.wrID(wrWrite, 0), Op: verbs.OpWrite,
 			RAddr: t.Remote.ReadBase + uint64(off), RKey: t.Remote.ReadSTag,
@@ -275,13 +297,17 @@ func (c *Conn) putWrites(t *iscsi.Task, data []byte, lkey uint32) {
 
 // putResponse queues the response behind a task's data. A task whose data is in a
 // buffer ends here; one that sends a logical unit's own memory when that is sent.
-func (c *Conn) putResponse(h *pdu.BHS, t *iscsi.Task, data []byte, direct bool) {
+func (c *Conn) putResponse(h *pdu.BHS, t *iscsi.Task, data []byte, direct held) {
 	inv := c.invKey(t)
-	if direct {
-		if s := c.control(h, nil, t, inv); s >= 0 {
-			c.send.slots[s].direct = len(data)
-			c.send.direct += len(data)
+	if direct[0] != nil {
+		s := c.control(h, nil, t, inv)
+		if s < 0 {
+			// The connection is over: what is queued is never posted.
+			direct.drop()
+			return
 		}
+		c.send.slots[s].direct, c.send.slots[s].held = len(data), direct
+		c.send.direct += len(data)
 		return
 	}
 	buf := t.Surrender()

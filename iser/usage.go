@@ -72,7 +72,7 @@ func (e *Engine) Devices() []DeviceUsage {
 	all := make(map[*Device]*DeviceUsage)
 	for _, d := range e.devices {
 		u := &DeviceUsage{
-			Device: d.dev.Name(), MemoryRegions: d.pool.Regions() + d.direct.len(), Registered: d.pool.Registered(), InUse: d.pool.InUse(),
+			Device: d.dev.Name(), MemoryRegions: d.pool.Regions() + int(d.chunks.Load()), Registered: d.pool.Registered(), InUse: d.pool.InUse(),
 			Completions: d.seen.all.Load(), Failed: make(map[string]uint64),
 		}
 		d.mu.Lock()

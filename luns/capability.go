@@ -98,6 +98,18 @@ type Mapper interface {
 	Memory() []byte
 }
 
+// Releaser is the capability, of a Mapper, of telling when pages of its memory are
+// given back to the system, while it is in use. Other pages stand there afterwards: a
+// device that was told of the old ones (RDMA memory registration) must not be sent to
+// the range by what it knows.
+type Releaser interface {
+	// OnRelease has f called before pages are given back, with the range of Memory
+	// that they are of, and the function that f returns when that is done. Nobody
+	// reads or writes the range meanwhile. f must not wait for I/O. cancel ends it;
+	// it does not wait for calls that have begun.
+	OnRelease(f func(off, n int64) (done func())) (cancel func())
+}
+
 // Trier is the capability of serving a request without ever waiting for a
 // device: from memory or the page cache, on the goroutine that serves a
 // connection.

@@ -399,7 +399,7 @@ func backendOpener(b *config.Backend) (luns.Opener, error) {
 		return block.NewOpener(block.Options{Path: b.Block.Path, DirectIO: b.Block.DirectIO, ReadOnly: b.Block.ReadOnly})
 	case b.Memory != nil:
 		// Only addresses are reserved for what it may grow to.
-		return memory.NewOpener(memory.Options{Size: b.Memory.Size, MaxSize: 4 * b.Memory.Size})
+		return memory.NewOpener(memory.Options{Size: b.Memory.Size, MaxSize: 4 * b.Memory.Size, Pin: b.Memory.Pin})
 	case b.Null != nil:
 		size := b.Null.Size
 		return func(context.Context) (luns.Backend, error) { return null.New(null.Options{Size: size}) }, nil

@@ -201,6 +201,9 @@ func (c *Conn) immediateData(t *Task, data []byte) {
 
 // awaitData keeps a task until the rest of its data-out is here.
 func (c *Conn) awaitData(t *Task, data []byte) {
+	if c.land(t, data) {
+		return
+	}
 	if !c.needBuf(t, max(t.want, len(data), t.unsolicitedEnd())) {
 		c.immediateData(t, data) // failed now: answer, or drain first
 		return

@@ -282,13 +282,13 @@ func (c *Conn) Close() {
 	for itt, t := range c.tasks {
 		delete(c.tasks, itt)
 		if t.state == taskRunning && !t.Abort() {
-			if c.orphans != nil {
-				t.orphan = true
-				c.orphans.add(t.Nexus.Port())
-			}
+			t.forsake()
 			continue // Done drops it
 		}
 		if c.rdma != nil && t.placing {
+			if t.landing != nil {
+				t.forsake()
+			}
 			continue // Arrived drops it
 		}
 		t.drop()
@@ -306,6 +306,19 @@ func (c *Conn) Close() {
 // dropRun is drop for a task that a worker has run after its connection's end.
 func (t *Task) dropRun() {
 	t.drop()
+	t.forsaken()
+}
+
+// forsake counts a task whose connection goes and that may change the medium still;
+// forsaken, that this is over.
+func (t *Task) forsake() {
+	if o := t.conn.orphans; o != nil {
+		t.orphan = true
+		o.add(t.Nexus.Port())
+	}
+}
+
+func (t *Task) forsaken() {
 	if t.orphan {
 		t.orphan = false
 		t.conn.orphans.remove(t.Nexus.Port())
@@ -317,6 +330,7 @@ func (t *Task) drop() {
 	t.state = taskFree
 	t.meter.Lost()
 	t.Release()
+	t.landing = nil
 	if t.buf != nil {
 		t.buf.Release()
 		t.buf = nil

@@ -33,6 +33,10 @@ type RDMA interface {
 	// initiator's access to its memory back (RFC 7145 §7.3.4). It borrows all
 	// its arguments; t ends right after.
 	SendResponse(t *Task, h *pdu.BHS, data []byte)
+	// GetInto is GetData with the data going to mem, the logical unit's own memory, or
+	// it does nothing and returns false: the device does not reach it, or it is not
+	// worth it.
+	GetInto(t *Task, mem []byte) bool
 	// CommandWindow is the number of commands in flight that the receives
 	// posted stand for, given what was negotiated.
 	CommandWindow(p *login.Params) int
@@ -58,6 +62,29 @@ func (c *Conn) EncodeResponse(h *pdu.BHS, t *Task) {
 	p.Overflow, p.Underflow, p.ResidualCount = t.Residual()
 	p.Encode(h)
 	c.stamp(h)
+}
+
+// land has the data-out of t that is missing, all of which is to be solicited, received
+// straight into the memory of its logical unit, behind the immediate data. It reports
+// false, and has done nothing, where that can't be.
+func (c *Conn) land(t *Task, immediate []byte) bool {
+	if c.rdma == nil || t.open || t.buf != nil || t.want != t.OutLen || t.want == len(immediate) {
+		return false
+	}
+	mem := t.Land()
+	if mem == nil {
+		return false
+	}
+	t.got, t.landing, t.placing, t.state = len(immediate), mem, true, taskSolicited
+	if !c.rdma.GetInto(t, mem[t.got:]) {
+		t.Unland()
+		t.got, t.landing, t.placing, t.state = 0, nil, false, taskOpen
+		return false
+	}
+	copy(mem, immediate)
+	c.tasks[t.InitiatorTaskTag] = t
+	t.meter.Wait()
+	return true
 }
 
 // Surrender gives the task's buffer away, in which DataIn is when it is not memory

@@ -50,6 +50,7 @@ type Task struct {
 	unsol     Burst
 	detached  bool
 	buf       *bufpool.Buf
+	landing   []byte   // the unit's own memory, where data-out goes in place of buf
 	wait      []*drain // task management functions that wait for the end
 	meter     scsi.Meter
 	cdb       [16]byte
@@ -62,7 +63,7 @@ func (t *Task) reset() {
 	t.DataSN, t.edtl, t.want, t.got, t.actual = 0, 0, 0, 0, 0
 	t.told, t.aborted, t.immediate, t.placing, t.failed = false, false, false, false, false
 	t.open, t.retired, t.read, t.write, t.detached = false, false, false, false, false
-	t.unsol, t.Nexus = Burst{}, nil
+	t.unsol, t.Nexus, t.landing = Burst{}, nil, nil
 	clear(t.wait)
 	t.wait = t.wait[:0]
 }
@@ -127,6 +128,7 @@ func (t *Task) Arrived(n int) {
 	t.got += n
 	if t.conn.state == closed {
 		t.conn.endTask(t)
+		t.forsaken()
 		return
 	}
 	if t.aborted {
@@ -135,8 +137,16 @@ func (t *Task) Arrived(n int) {
 	}
 	if t.state == taskSolicited && t.got == t.want {
 		t.meter.Ready(t.conn.batch)
-		t.conn.run(t, t.buf.B[:t.want])
+		t.conn.run(t, t.dataOut())
 	}
+}
+
+// dataOut is the data-out of a task that has it all.
+func (t *Task) dataOut() []byte {
+	if t.landing != nil {
+		return t.landing
+	}
+	return t.buf.B[:t.want]
 }
 
 // Detach moves the task's data-in into memory of its own and lets go of the

@@ -17,6 +17,10 @@ type Options struct {
 	// MaxSize in bytes limits Resize: this much address space is reserved.
 	// 0 stands for the larger of 8 x Size and 1 GiB.
 	MaxSize int64 `hcl:"max_size,optional"`
+	// Pin takes all pages at once and for good: Unmap clears them and gives none
+	// back. RDMA devices are told of all of it when they are first used, in place of
+	// parts as they fill up.
+	Pin bool `hcl:"pin,optional"`
 }
 
 func (o Options) check() (Options, error) {
@@ -46,7 +50,7 @@ func New(opts Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := newRegion(opts.Size, opts.MaxSize)
+	r, err := newRegion(opts.Size, opts.MaxSize, opts.Pin)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +65,7 @@ func NewOpener(opts Options) (luns.Opener, error) {
 	if err != nil {
 		return nil, err
 	}
-	region := sync.OnceValues(func() (*region, error) { return newRegion(opts.Size, opts.MaxSize) })
+	region := sync.OnceValues(func() (*region, error) { return newRegion(opts.Size, opts.MaxSize, opts.Pin) })
 	return func(ctx context.Context) (luns.Backend, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -96,6 +100,7 @@ type Backend struct {
 var (
 	_ luns.Backend  = (*Backend)(nil)
 	_ luns.Mapper   = (*Backend)(nil)
+	_ luns.Releaser = (*Backend)(nil)
 	_ luns.Trier    = (*Backend)(nil)
 	_ luns.Unmapper = (*Backend)(nil)
 	_ luns.Zeroer   = (*Backend)(nil)
@@ -114,7 +119,7 @@ func (b *Backend) Info() luns.Info {
 	return luns.Info{
 		Size:             b.r.size.Load(),
 		BlockSize:        1,
-		Thin:             true,
+		Thin:             !b.r.pin,
 		UnmapGranularity: int(b.r.pageSize),
 		UnmapZeroes:      true,
 	}
@@ -126,6 +131,9 @@ func (b *Backend) Memory() []byte {
 	n := b.r.size.Load()
 	return b.r.base[:n:n]
 }
+
+// OnRelease implements luns.Releaser.
+func (b *Backend) OnRelease(f func(off, n int64) (done func())) (cancel func()) { return b.r.watch(f) }
 
 // Close implements luns.Backend.
 func (b *Backend) Close() error {

@@ -21,9 +21,14 @@ type region struct {
 	pageSize int64
 	size     atomic.Int64
 
+	pin bool // pages stay: they are taken at once, and cleared where others are given back
+
 	mu     sync.Mutex // guards mapped and span.n, serialises resizes
 	mapped int64
 	span   *span
+
+	watchMu  sync.Mutex // guards watchers
+	watchers map[*func(off, n int64) func()]struct{}
 }
 
 // span is what is unmapped when the region is garbage.
@@ -35,7 +40,8 @@ type span struct {
 func (s *span) unmap() { _ = unix.MunmapPtr(s.base, s.n) }
 
 // newRegion reserves reserve bytes, of which size can be used at once.
-func newRegion(size, reserve int64) (*region, error) {
+// With pin all pages are taken at once.
+func newRegion(size, reserve int64, pin bool) (*region, error) {
 	page := int64(os.Getpagesize())
 	reserve = roundUp(reserve, page)
 	if int64(int(reserve)) != reserve {
@@ -51,6 +57,7 @@ func newRegion(size, reserve int64) (*region, error) {
 	r := &region{
 		base:     unsafe.Slice((*byte)(p), int(reserve)),
 		pageSize: page,
+		pin:      pin,
 		span:     &span{base: p, n: uintptr(reserve)},
 	}
 	if err := r.resize(size); err != nil {
@@ -77,6 +84,11 @@ func (r *region) resize(size int64) error {
 		if err := unix.Mprotect(r.base[r.mapped:want], unix.PROT_READ|unix.PROT_WRITE); err != nil {
 			return fmt.Errorf("memory: grow to %d bytes: %w", size, err)
 		}
+		if r.pin {
+			if err := unix.Madvise(r.base[r.mapped:want], unix.MADV_POPULATE_WRITE); err != nil {
+				return fmt.Errorf("memory: take %d bytes for good: %w", want-r.mapped, err)
+			}
+		}
 		r.mapped = want
 	}
 	// A holder of an older slice may have written behind the end since the
@@ -91,6 +103,10 @@ func (r *region) resize(size int64) error {
 // discard makes [off, off+n) read as zeros and frees its whole pages.
 func (r *region) discard(off, n int64) error {
 	end := off + n
+	if r.pin {
+		clear(r.base[off:end])
+		return nil
+	}
 	first, last := roundUp(off, r.pageSize), end&^(r.pageSize-1)
 	if first >= last {
 		zero(r.base[off:end])
@@ -98,10 +114,46 @@ func (r *region) discard(off, n int64) error {
 	}
 	zero(r.base[off:first])
 	zero(r.base[last:end])
+	defer r.releasing(first, last-first)()
 	if err := unix.Madvise(r.base[first:last], unix.MADV_DONTNEED); err != nil {
 		return fmt.Errorf("memory: give back %d bytes at %d: %w", last-first, first, err)
 	}
 	return nil
+}
+
+// watch has f called before pages are given back.
+func (r *region) watch(f func(off, n int64) func()) (cancel func()) {
+	r.watchMu.Lock()
+	defer r.watchMu.Unlock()
+	if r.watchers == nil {
+		r.watchers = make(map[*func(off, n int64) func()]struct{})
+	}
+	r.watchers[&f] = struct{}{}
+	return func() {
+		r.watchMu.Lock()
+		defer r.watchMu.Unlock()
+		delete(r.watchers, &f)
+	}
+}
+
+// releasing tells the watchers that [off, off+n) is about to be given back; the
+// function it returns, that it is.
+func (r *region) releasing(off, n int64) (done func()) {
+	r.watchMu.Lock()
+	watchers := make([]func(off, n int64) func(), 0, len(r.watchers))
+	for f := range r.watchers {
+		watchers = append(watchers, *f)
+	}
+	r.watchMu.Unlock()
+	ends := make([]func(), len(watchers))
+	for i, f := range watchers {
+		ends[i] = f(off, n)
+	}
+	return func() {
+		for _, end := range ends {
+			end()
+		}
+	}
 }
 
 // free releases all pages and the addresses that were never in use. The others

@@ -90,6 +90,7 @@ type Command struct {
 
 	entered bool // holds a reference of unit
 	locked  bool // holds span
+	landed  bool // Out is the unit's memory
 	span    span
 
 	started int64 // Nanotime when a worker took it, 0 when it ran inline
@@ -149,7 +150,7 @@ func (c *Command) Reset() {
 func (c *Command) clear() {
 	c.OutLen, c.InLen, c.NeedBuf = 0, 0, 0
 	c.Status, c.Sense, c.In, c.Contended, c.Cleared = Good, nil, nil, false, false
-	c.op, c.unit = nil, nil
+	c.op, c.unit, c.landed = nil, nil, false
 	c.lba, c.blocks, c.alloc, c.flags, c.started = 0, 0, 0, 0, 0
 }
 

@@ -15,6 +15,7 @@ const (
 	opWrite                           // changes the medium: refused under write protection
 	opService                         // the operation code has service actions
 	opUrgent                          // finds a worker even if all of them hang
+	opLand                            // its data-out goes to the medium as it is, in whole or in part
 )
 
 // accessClass groups commands by what a persistent reservation allows, SPC-5
@@ -222,10 +223,10 @@ func mediumOperations() []operation {
 		{name: "READ(10)", flags: rd, class: accessRead, usage: usage10(0x28, 0xF8), decode: decodeRead10, run: runRead},
 		{name: "READ(12)", flags: rd, class: accessRead, usage: usage12(0xA8, 0xF8), decode: decodeRead12, run: runRead},
 		{name: "READ(16)", flags: rd, class: accessRead, usage: usage16(0x88, 0xF8), decode: decodeRead16, run: runRead},
-		{name: "WRITE(6)", flags: wr, class: accessWrite, usage: []byte{0x0A, 0x1F, 0xFF, 0xFF, 0xFF, 0}, decode: decodeWrite6, run: runWrite},
-		{name: "WRITE(10)", flags: wr, class: accessWrite, usage: usage10(0x2A, 0xF8), decode: decodeWrite10, run: runWrite},
-		{name: "WRITE(12)", flags: wr, class: accessWrite, usage: usage12(0xAA, 0xF8), decode: decodeWrite12, run: runWrite},
-		{name: "WRITE(16)", flags: wr, class: accessWrite, usage: usage16(0x8A, 0xF8), decode: decodeWrite16, run: runWrite},
+		{name: "WRITE(6)", flags: wr | opLand, class: accessWrite, usage: []byte{0x0A, 0x1F, 0xFF, 0xFF, 0xFF, 0}, decode: decodeWrite6, run: runWrite},
+		{name: "WRITE(10)", flags: wr | opLand, class: accessWrite, usage: usage10(0x2A, 0xF8), decode: decodeWrite10, run: runWrite},
+		{name: "WRITE(12)", flags: wr | opLand, class: accessWrite, usage: usage12(0xAA, 0xF8), decode: decodeWrite12, run: runWrite},
+		{name: "WRITE(16)", flags: wr | opLand, class: accessWrite, usage: usage16(0x8A, 0xF8), decode: decodeWrite16, run: runWrite},
 		{name: "WRITE AND VERIFY(10)", flags: wr, class: accessWrite, usage: usage10(0x2E, 0xF6), decode: decodeWriteVerify10, run: runWriteVerify},
 		{name: "WRITE AND VERIFY(12)", flags: wr, class: accessWrite, usage: usage12(0xAE, 0xF6), decode: decodeWriteVerify12, run: runWriteVerify},
 		{name: "WRITE AND VERIFY(16)", flags: wr, class: accessWrite, usage: usage16(0x8E, 0xF6), decode: decodeWriteVerify16, run: runWriteVerify},

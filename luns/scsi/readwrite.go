@@ -238,9 +238,11 @@ func runWrite(c *Command, m mode) bool {
 		return m == blocking
 	}
 	done, err := true, error(nil)
-	if m == inline && u.mapper == nil {
+	switch {
+	case c.landed: // the data is there
+	case m == inline && u.mapper == nil:
 		done, err = u.trier.TryWriteAt(p, off, u.writeFlags(c.flags))
-	} else {
+	default:
 		err = u.write(p, off, u.writeFlags(c.flags))
 	}
 	if !done {
