@@ -142,7 +142,7 @@ func (c *Conn) take(b []byte) error {
 		return c.takeHello(b)
 	}
 	if err := m.Decode(b); err != nil {
-		return err
+		return explain(err, b)
 	}
 	if limit := c.maxData(); len(m.Data) > limit {
 		return fmt.Errorf("%v with a data segment of %d bytes, more than the %d declared", m.BHS.Opcode(), len(m.Data), limit)
@@ -155,6 +155,20 @@ func (c *Conn) take(b []byte) error {
 		WriteSTag: m.Header.WriteSTag, WriteBase: m.Header.WriteBase,
 		ReadSTag: m.Header.ReadSTag, ReadBase: m.Header.ReadBase,
 	})
+}
+
+// explain says what is to be done about a message that can't be taken apart, where
+// that is known: libiscsi announces immediate data and has all of it read by RDMA.
+func explain(err error, b []byte) error {
+	if !errors.Is(err, ErrLength) || len(b) != HeaderLen+pdu.BHSLen || b[0]&flagWSV == 0 {
+		return err
+	}
+	h := (*pdu.BHS)(b[HeaderLen:])
+	if h.Opcode() != pdu.OpSCSICommand {
+		return err
+	}
+	return fmt.Errorf("%w: a command without any of its %d bytes of immediate data, as libiscsi sends it: its target needs session { immediate_data = false }",
+		err, h.DataSegmentLength())
 }
 
 func (c *Conn) maxData() int {

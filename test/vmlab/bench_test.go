@@ -2,6 +2,7 @@ package vmlab_test
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -61,7 +62,8 @@ func TestISERBench(t *testing.T) {
 		Timeout: 40 * time.Minute,
 		Env: map[string]string{
 			"CONFIG": benchTarget, "JOBS": setting("ISERD_VM_JOBS", benchJobs),
-			"ROUNDS": setting("ISERD_VM_ROUNDS", "3"), "PEERS": setting("ISERD_VM_PEERS", "iserd tgt lio"),
+			"ROUNDS": setting("ISERD_VM_ROUNDS", "5"), "PEERS": setting("ISERD_VM_PEERS", "iserd tgt lio"),
+			"PROFILE": os.Getenv("ISERD_VM_PROFILE"),
 		},
 		Script: `
 			rxe_up 10.98.0.1 10.98.0.2
@@ -144,11 +146,32 @@ func TestISERBench(t *testing.T) {
 					done
 				done
 			done
+			# Where the time goes: what is below each of these functions, in percent of
+			# the process's CPU time. ib_uverbs_post_send is the doorbell, within which
+			# soft-RoCE makes the packets; handle_softirqs has those that come in.
+			profile() { # PEER
+				eval "d=\$disk_$1_iser pid=\$$1"
+				fio --name=x --filename=/dev/$d --direct=1 --rw=randread --bs=4k --size=64m --iodepth=32 --ioengine=libaio \
+					--norandommap --time_based --runtime=40 --minimal >/tmp/fio.out & load=$!
+				sleep 1
+				perf=$(ls /usr/bin/perf_* /usr/bin/perf | head -n 1)
+				$perf record -F 997 -e cpu-clock -p $pid -g -o /tmp/perf.data sleep 10 >/dev/null 2>&1
+				kill $load || true
+				wait $load || true
+				$perf report -i /tmp/perf.data --children --sort sym -g none --stdio 2>/dev/null | awk -v peer=$1 '
+					$NF ~ /^(ib_uverbs_post_send|handle_softirqs|__schedule|do_futex|__x64_sys_pread64|do_epoll_wait|do_sys_poll|ib_uverbs_ioctl|runtime.(sysmon|goschedImpl|cgocall|memmove)|.*iscsi.\(\*Conn\).Receive|.*iser.\(\*Conn\).Turn)$/ {print "profile", peer, $1, $NF}'
+			}
+			[ -z "$PROFILE" ] || for peer in iserd tgt; do profile $peer; done
 			kill -9 $tgt
 			iscsiadm -m node --logout >/dev/null 2>&1 || true
 			iserd_stop`,
 	})
 	t.Log("\n" + benchTable(t, r.Output))
+	for line := range strings.Lines(r.Output) {
+		if strings.HasPrefix(line, "profile ") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
 }
 
 // benchTable has the medians, and beside those of the peers the ratio of iserd's
@@ -184,6 +207,29 @@ func benchTable(t *testing.T, out string) string {
 		}
 	}
 	_ = w.Flush()
+	return b.String() + bars(samples, jobs)
+}
+
+// bars says how iserd's iSER stands to tgt's: at 4 KiB it is to have 1.3 times its
+// IOPS with 0.7 of its CPU time for each I/O, at 128 KiB its throughput.
+func bars(samples map[string][]sample, jobs []string) string {
+	var b strings.Builder
+	for _, job := range jobs {
+		ours, theirs := median(samples["iserd"+"iser"+job]), median(samples["tgt"+"iser"+job])
+		if theirs.iops == 0 {
+			continue
+		}
+		iops, cpu := ours.iops/theirs.iops, ours.own/theirs.own
+		least, most := 1.3, 0.7
+		if !strings.HasPrefix(job, "4k:") {
+			least, most = 1, math.Inf(1)
+		}
+		verdict := "met"
+		if iops < least || cpu > most {
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(&b, "bar %s: %s, IOPS × %.2f (%.1f), CPU × %.2f (%.1f)\n", job, verdict, iops, least, cpu, most)
+	}
 	return b.String()
 }
 

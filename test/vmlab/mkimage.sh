@@ -16,8 +16,8 @@ set -euo pipefail
 
 what=${1:?usage: mkimage.sh root|kernel BASE OUT} base=${2:?} out=${3:?}
 # Beside what the base has: the RDMA libraries, the peers, and the tools that
-# say what happened.
-packages=(ibverbs-providers librdmacm1 ibverbs-utils rdmacm-utils tgt libiscsi-bin tcpdump)
+# say what happened and where the time goes.
+packages=(ibverbs-providers librdmacm1 ibverbs-utils rdmacm-utils tgt libiscsi-bin tcpdump linux-perf)
 # What the initial file system needs to find the root file system and the
 # shared directory.
 early=(virtio_pci virtio_blk ext4 9p 9pnet_virtio)
