@@ -1,6 +1,8 @@
 package iser
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -32,6 +34,33 @@ func TestPrivateData(t *testing.T) {
 	for _, inv := range []bool{false, true} {
 		if ReplyInvalidates(replyPrivate(inv)) != inv || len(replyPrivate(inv)) != 4 {
 			t.Errorf("reply for %v: %x", inv, replyPrivate(inv))
+		}
+	}
+}
+
+// What libiscsi sends is told from what is merely wrong.
+func TestExplain(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		op    pdu.Opcode
+		flags byte
+		extra int // bytes of data that are there
+		want  bool
+	}{
+		{"libiscsi", pdu.OpSCSICommand, 0x18, 0, true},
+		{"some of the data", pdu.OpSCSICommand, 0x18, 4, false},
+		{"no Write STag", pdu.OpSCSICommand, 0x10, 0, false},
+		{"NOP-Out", pdu.OpNOPOut, 0x18, 0, false},
+	} {
+		b := make([]byte, HeaderLen+pdu.BHSLen+tt.extra)
+		b[0] = tt.flags
+		h := (*pdu.BHS)(b[HeaderLen:])
+		h[0] = byte(tt.op)
+		h.SetDataSegmentLength(512)
+		var m Message
+		err := explain(m.Decode(b), b)
+		if !errors.Is(err, ErrLength) || strings.Contains(err.Error(), "immediate_data = false") != tt.want {
+			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
 }

@@ -30,6 +30,57 @@ func TestAcceptance(t *testing.T) {
 	}
 }
 
+// Pinned memory passes as well, and stays allocated whatever is unmapped.
+func TestPin(t *testing.T) {
+	pinned := func(t *testing.T) *memory.Backend {
+		b, err := memory.New(memory.Options{Size: 1 << 20, MaxSize: 4 << 20, Pin: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	lunstest.Run(t, func(t *testing.T) luns.Backend { return pinned(t) })
+	b := pinned(t)
+	defer b.Close()
+	if err := b.Resize(t.Context(), 2<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Unmap(t.Context(), 0, 2<<20); err != nil {
+		t.Fatal(err)
+	}
+	for e, err := range b.Extents(t.Context(), 0, 2<<20) {
+		if err != nil || e.State != luns.Mapped {
+			t.Errorf("%+v, %v", e, err)
+		}
+	}
+}
+
+// Those who know the pages of the memory hear of it before they are given back, and
+// when they are.
+func TestOnRelease(t *testing.T) {
+	b := open(t, 1<<20)
+	if err := b.WriteAt(t.Context(), bytes.Repeat([]byte{1}, 1<<20), 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	cancel := b.OnRelease(func(off, n int64) func() {
+		got = append(got, fmt.Sprintf("%d+%d %d", off, n, b.Memory()[off]))
+		return func() { got = append(got, fmt.Sprint(b.Memory()[off])) }
+	})
+	for _, r := range []struct{ off, n int64 }{{100, 1000}, {4096, 8192}, {20000, 20000}} {
+		if err := b.Unmap(t.Context(), r.off, r.n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if err := b.Unmap(t.Context(), 0, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if want := "[4096+8192 1 0 20480+16384 1 0]"; fmt.Sprint(got) != want {
+		t.Errorf("%v, want %s", got, want)
+	}
+}
+
 // A restarted logical unit must find what it wrote.
 func TestOpenerKeepsContent(t *testing.T) {
 	var last luns.Opener

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -16,6 +17,11 @@ const (
 	Skipped Outcome = "skipped"
 	NoEnd   Outcome = "no-end" // crashed, hung, or never run
 )
+
+// Among reports whether o is one of the alternatives: passed|skipped.
+func (o Outcome) Among(alternatives Outcome) bool {
+	return slices.Contains(strings.Split(string(alternatives), "|"), string(o))
+}
 
 // Result of one test, named SUITE.TEST.
 type Result struct {
@@ -33,9 +39,9 @@ var (
 	outcome = regexp.MustCompile(`^(passed|FAILED)`)
 )
 
-// parseCUnit reads what `iscsi-test-cu -v` prints. A test without an outcome
+// ParseCUnit reads what `iscsi-test-cu -v` prints. A test without an outcome
 // comes with NoEnd.
-func parseCUnit(out string) []Result {
+func ParseCUnit(out string) []Result {
 	var results []Result
 	var suite string
 	var cur *Result

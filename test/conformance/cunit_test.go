@@ -38,7 +38,7 @@ Suite: iSCSITMF
 		{Name: "Unmap.Simple", Outcome: Failed, Text: "    1. test_unmap_simple.c:1  - CU_ASSERT_EQUAL(ret,0)\n"},
 		{Name: "iSCSITMF.AbortTaskSimpleAsync", Outcome: NoEnd, Text: "Segmentation fault\n"},
 	}
-	if diff := cmp.Diff(want, parseCUnit(out)); diff != "" {
+	if diff := cmp.Diff(want, ParseCUnit(out)); diff != "" {
 		t.Errorf("results (-want +got):\n%s", diff)
 	}
 }

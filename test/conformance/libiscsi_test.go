@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,7 +109,7 @@ func TestLibiscsiSuiteChopped(t *testing.T) {
 		if !listed {
 			w.row = row{Passed, Passed}
 		}
-		if o, ran := got[name]; !ran || !o.among(w.together) {
+		if o, ran := got[name]; !ran || !o.Among(w.together) {
 			t.Errorf("%s: %s, want %s", name, o, w.together)
 		}
 	}
@@ -125,7 +124,7 @@ func runTogether(t *testing.T, mode, url string) map[string]Outcome {
 		t.Logf("suite in one process: %v", err)
 	}
 	outcomes := make(map[string]Outcome)
-	for _, r := range parseCUnit(out) {
+	for _, r := range ParseCUnit(out) {
 		outcomes[r.Name] = r.Outcome
 		note(t, mode, r)
 	}
@@ -136,7 +135,7 @@ func runTogether(t *testing.T, mode, url string) map[string]Outcome {
 func runAlone(d *target.Daemon, name string, unit int, limit time.Duration) Result {
 	r := Result{Name: name, Outcome: NoEnd}
 	out, err := runSuite(d.URL(unit), name, limit)
-	if results := parseCUnit(out); len(results) == 1 {
+	if results := ParseCUnit(out); len(results) == 1 {
 		r = results[0] // even if the process crashed later
 	}
 	if r.Outcome == NoEnd {
@@ -262,12 +261,7 @@ type expectation struct {
 }
 
 func (e expectation) allows(got row) bool {
-	return got.alone.among(e.alone) && got.together.among(e.together)
-}
-
-// among reports whether o is one of the alternatives.
-func (o Outcome) among(alternatives Outcome) bool {
-	return slices.Contains(strings.Split(string(alternatives), "|"), string(o))
+	return got.alone.Among(e.alone) && got.together.Among(e.together)
 }
 
 func compare(t *testing.T, names []string, rows map[string]row) {
