@@ -90,9 +90,13 @@ func TestISERLibiscsi(t *testing.T) {
 				MultipathIO.*) unit=0 second=$URL/0 ;;
 				*) unit=0 ;;
 				esac
+				naks=$(rnr_naks)
 				LD_PRELOAD=/lab/nofree.so timeout 30 iscsi-test-cu -d -S -v -t ALL.$test $URL/$unit $second >/lab/suite/$test 2>&1 || true
+				case $test in
+				*Async) ;; # these send all they have, whatever MaxCmdSN says
+				*) [ "$(rnr_naks)" = $naks ] || fail "$test: RNR NAK: a receive was missing" ;;
+				esac
 			done
-			[ "$(rnr_naks)" = 0 ] || fail "$(rnr_naks) RNR NAKs: a receive was missing"
 			iserd_stop`,
 	})
 	if bad := r.Trouble(); len(bad) > 0 {
