@@ -32,6 +32,7 @@ type directRig struct {
 func newDirectRig(t *testing.T, pins bool, o memory.Options) *directRig {
 	t.Helper()
 	d := &directRig{prov: newFrail(t)}
+	d.prov.name = "adapter" // in software, WRITEs do not go direct
 	d.prov.caps = func(c *verbs.Caps) { c.OnDemandPaging = !pins }
 	var err error
 	if d.disk, err = memory.New(o); err != nil {

@@ -20,6 +20,7 @@ import (
 type frail struct {
 	verbs.Provider
 	caps func(*verbs.Caps) // changes what the device says of itself
+	name string            // of the provider, "" for softiwarp's own
 
 	mu      sync.Mutex // guards what follows
 	cm      *frailCM
@@ -66,6 +67,14 @@ func newFrail(t *testing.T) *frail {
 		}
 	})
 	return f
+}
+
+// Name implements verbs.Provider.
+func (f *frail) Name() string {
+	if f.name != "" {
+		return f.name
+	}
+	return f.Provider.Name()
 }
 
 // fails has a call fail after it was successful n times.

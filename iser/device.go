@@ -20,6 +20,7 @@ type Device struct {
 	dev        verbs.Device
 	caps       verbs.Caps
 	pool       *pool.Pool
+	software   bool         // the CPU moves the data: WRITEs gain nothing by going direct
 	access     verbs.Access // of memory that RDMA Reads go to
 	direct     directory    // memory of logical units
 	chunks     atomic.Int64 // of it
@@ -49,13 +50,13 @@ func (e *Engine) device(vd verbs.Device) (*Device, error) {
 	}
 	caps := vd.Caps()
 	access := verbs.AccessLocalWrite
-	if caps.Transport == verbs.TransportIWARP && e.prov.Name() != "softiwarp" {
+	if caps.Transport == verbs.TransportIWARP && !software(e.prov) {
 		// The sink's tag goes on the wire (RFC 5040 5.2); software has one of
 		// its own for each RDMA Read.
 		access |= verbs.AccessRemoteWrite
 	}
 	d := &Device{
-		engine: e, cfg: &e.cfg, dev: vd, caps: caps, access: access,
+		engine: e, cfg: &e.cfg, dev: vd, caps: caps, software: software(e.prov), access: access,
 		pool:       pool.New(vd, access, e.cfg.PoolMemory),
 		maxMessage: int(min(caps.MaxMessage, 1<<30)),
 		wanted:     make(chan wanted, 64), quit: make(chan struct{}), registrarEnded: make(chan struct{}),

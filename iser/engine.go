@@ -95,8 +95,7 @@ func NewEngine(prov verbs.Provider, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("iser: %w", err)
 	}
-	software := prov.Name() == "softiwarp"
-	if !software && runtime.GOMAXPROCS(0) == 1 {
+	if !software(prov) && runtime.GOMAXPROCS(0) == 1 {
 		// A pump sleeps in a system call. Were it the only one that Go may run, the
 		// scheduler's monitor would take its place away each time, after 20 µs: over
 		// soft-RoCE that doubles the CPU time of a command.
@@ -104,12 +103,15 @@ func NewEngine(prov verbs.Provider, cfg Config) (*Engine, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Engine{
-		cfg: cfg.withDefaults(software), prov: prov, cm: cm, ctx: ctx, cancel: cancel, done: make(chan struct{}),
+		cfg: cfg.withDefaults(software(prov)), prov: prov, cm: cm, ctx: ctx, cancel: cancel, done: make(chan struct{}),
 		devices: make(map[verbs.Device]*Device), conns: make(map[verbs.Conn]*Conn), listeners: make(map[verbs.Listener]*Listener),
 	}
 	e.cfg.Start("rdma-cm", e.events)
 	return e, nil
 }
+
+// software reports whether the provider is one in software.
+func software(p verbs.Provider) bool { return p.Name() == "softiwarp" }
 
 // Provider is the name of the provider.
 func (e *Engine) Provider() string { return e.prov.Name() }

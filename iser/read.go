@@ -60,7 +60,7 @@ func (c *Conn) GetData(t *iscsi.Task) {
 // GetInto implements iscsi.RDMA: GetData, straight to the logical unit's memory.
 func (c *Conn) GetInto(t *iscsi.Task, mem []byte) bool {
 	n := len(mem)
-	if c.closed || c.err != nil || t.Remote.WriteSTag == 0 || c.depth == 0 ||
+	if c.pump.dev.software || c.closed || c.err != nil || t.Remote.WriteSTag == 0 || c.depth == 0 ||
 		n < minDirectWrite || n > maxDirect || c.read.direct+n > maxDirectTotal {
 		return false
 	}
