@@ -107,8 +107,8 @@ type MemoryBackend struct {
 	// Size is that of the store; memory is taken only for what was written.
 	Size int64 `hcl:"size" kind:"size" min:"4KiB" max:"16TiB"`
 	// Pin: take all of the memory at once and for good, unmapped blocks included.
-	// RDMA adapters then know all of it from the first connection on, in place of
-	// parts as they fill up.
+	// RDMA adapters then know all of it from its first use on, in place of parts as
+	// they fill up.
 	Pin bool `hcl:"pin,optional" default:"false"`
 }
 

@@ -212,8 +212,8 @@ func (d *Device) ask(r *registration, i int) {
 	}
 }
 
-// registrar is the goroutine that pins memory for a device, which takes too long for
-// a pump: the system calls for 2 MiB last about as long as 100 commands.
+// registrar is the goroutine that pins memory for a device, page by page: a pump has
+// others to serve meanwhile.
 func (d *Device) registrar() {
 	defer close(d.registrarEnded)
 	for {

@@ -57,19 +57,27 @@ func (c *Conn) GetData(t *iscsi.Task) {
 	c.transfer(transfer{task: t, dst: dst, lkey: lkey})
 }
 
-// GetInto implements iscsi.RDMA: GetData, straight to the logical unit's memory.
-func (c *Conn) GetInto(t *iscsi.Task, mem []byte) bool {
-	n := len(mem)
+// GetInto implements iscsi.RDMA: GetData, straight to the logical unit's memory. What
+// is not worth it is known before the range is locked.
+func (c *Conn) GetInto(t *iscsi.Task) []byte {
+	n := t.Expected() - t.Received()
 	if c.pump.dev.software || c.closed || c.err != nil || t.Remote.WriteSTag == 0 || c.depth == 0 ||
 		n < minDirectWrite || n > maxDirect || c.read.direct+n > maxDirectTotal {
-		return false
+		return nil
 	}
-	h, ok := c.pump.dev.reach(mem)
-	if ok {
-		c.read.direct += n
-		c.transfer(transfer{task: t, dst: mem, held: h})
+	mem := t.Land()
+	if mem == nil {
+		return nil
 	}
-	return ok
+	dst := mem[t.Received():]
+	h, ok := c.pump.dev.reach(dst)
+	if !ok {
+		t.Unland()
+		return nil
+	}
+	c.read.direct += n
+	c.transfer(transfer{task: t, dst: dst, held: h})
+	return mem
 }
 
 // transfer has the RDMA Reads of x posted in turn.

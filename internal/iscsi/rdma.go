@@ -33,10 +33,10 @@ type RDMA interface {
 	// initiator's access to its memory back (RFC 7145 §7.3.4). It borrows all
 	// its arguments; t ends right after.
 	SendResponse(t *Task, h *pdu.BHS, data []byte)
-	// GetInto is GetData with the data going to mem, the logical unit's own memory, or
-	// it does nothing and returns false: the device does not reach it, or it is not
-	// worth it.
-	GetInto(t *Task, mem []byte) bool
+	// GetInto is GetData with the data going to the logical unit's own memory, which
+	// it has t Land in and returns; nil, and nothing is done, where the unit has none,
+	// the device does not reach it, or it is not worth it.
+	GetInto(t *Task) []byte
 	// CommandWindow is the number of commands in flight that the receives
 	// posted stand for, given what was negotiated.
 	CommandWindow(p *login.Params) int
@@ -71,17 +71,13 @@ func (c *Conn) land(t *Task, immediate []byte) bool {
 	if c.rdma == nil || t.open || t.buf != nil || t.want != t.OutLen || t.want == len(immediate) {
 		return false
 	}
-	mem := t.Land()
-	if mem == nil {
+	t.got = len(immediate)
+	if t.landing = c.rdma.GetInto(t); t.landing == nil {
+		t.got = 0
 		return false
 	}
-	t.got, t.landing, t.placing, t.state = len(immediate), mem, true, taskSolicited
-	if !c.rdma.GetInto(t, mem[t.got:]) {
-		t.Unland()
-		t.got, t.landing, t.placing, t.state = 0, nil, false, taskOpen
-		return false
-	}
-	copy(mem, immediate)
+	copy(t.landing, immediate)
+	t.placing, t.state = true, taskSolicited
 	c.tasks[t.InitiatorTaskTag] = t
 	t.meter.Wait()
 	return true

@@ -63,7 +63,7 @@ func (t *Task) reset() {
 	t.DataSN, t.edtl, t.want, t.got, t.actual = 0, 0, 0, 0, 0
 	t.told, t.aborted, t.immediate, t.placing, t.failed = false, false, false, false, false
 	t.open, t.retired, t.read, t.write, t.detached = false, false, false, false, false
-	t.unsol, t.Nexus, t.landing = Burst{}, nil, nil
+	t.unsol, t.Nexus = Burst{}, nil
 	clear(t.wait)
 	t.wait = t.wait[:0]
 }

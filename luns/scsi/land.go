@@ -6,8 +6,7 @@ package scsi
 //
 // The range is locked exclusively from then on, and the unit is in use, until the owner
 // calls TryExec with the memory, filled, as Out, or Release, or Unland. What has come
-// by then stays there: a WRITE that is given up may be torn, which SBC-4 4.15 allows
-// but for atomic writes. It is called between Decode and TryExec.
+// by then stays there: a WRITE that is given up may be torn, as no WRITE ATOMIC may be. It is called between Decode and TryExec.
 func (c *Command) Land() []byte {
 	u := c.unit
 	if !c.op.is(opLand) || u.mapper == nil || c.OutLen == 0 || c.member == listed || !u.enter() {
