@@ -88,6 +88,13 @@ type Engine struct {
 	pumps     sync.WaitGroup
 }
 
+// minProcs is the least GOMAXPROCS with adapters. A pump keeps its place while it
+// sleeps in a system call for as long as another place is free; else the
+// scheduler's monitor takes it away after 20 µs and goes on looking every 20 µs.
+// With two places and one CPU the second stays taken by a thread that has nothing
+// to do but does not come to saying so (ADR 9).
+const minProcs = 3
+
 // NewEngine returns an engine over prov, which it borrows. It takes no device
 // before a connection comes. Close ends it.
 func NewEngine(prov verbs.Provider, cfg Config) (*Engine, error) {
@@ -95,11 +102,8 @@ func NewEngine(prov verbs.Provider, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("iser: %w", err)
 	}
-	if !software(prov) && runtime.GOMAXPROCS(0) == 1 {
-		// A pump sleeps in a system call. Were it the only one that Go may run, the
-		// scheduler's monitor would take its place away each time, after 20 µs: over
-		// soft-RoCE that doubles the CPU time of a command.
-		runtime.GOMAXPROCS(2)
+	if !software(prov) && runtime.GOMAXPROCS(0) < minProcs {
+		runtime.GOMAXPROCS(minProcs)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Engine{

@@ -2,7 +2,9 @@ package iser
 
 import (
 	"errors"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -106,5 +108,18 @@ func TestCutSense(t *testing.T) {
 	got := cutSense(&h, data)
 	if len(got) != 128 || got[0] != 0 || got[1] != 126 || h.DataSegmentLength() != 128 {
 		t.Errorf("%d bytes, length %x, header %d", len(got), got[:2], h.DataSegmentLength())
+	}
+}
+
+// With one place to run at, a goroutine that waits for it runs when another yields.
+func TestYield(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var ran atomic.Bool
+	go ran.Store(true)
+	for i := 0; !ran.Load(); i++ {
+		if i == 1000 {
+			t.Fatal("nobody else has run")
+		}
+		goyield()
 	}
 }

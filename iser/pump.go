@@ -19,7 +19,7 @@ const (
 	// flushing. After it the queue pair is destroyed, which ends all access too.
 	drainTime = 5 * time.Second
 	// yieldEvery is how often a pump goes through Go's scheduler, see yield.
-	yieldEvery = 9 * time.Millisecond
+	yieldEvery = 2 * time.Millisecond
 	// lookEvery is how often transfers straight from and to logical units are looked
 	// at, while there are any.
 	lookEvery = time.Second
@@ -224,7 +224,7 @@ func (p *Pump) once() bool {
 // while. A goroutine that does not come for 10 ms is one that the scheduler's
 // monitor preempts, or takes the processor from in its next system call; then the
 // monitor looks every 20 µs for a millisecond, and so on for as long as the pump
-// works: over soft-RoCE that was more than a quarter of the daemon's CPU time.
+// works: over soft-RoCE that was more than a quarter of the daemon's CPU time (ADR 9).
 func (p *Pump) yield() {
 	now := time.Now()
 	if now.Sub(p.yielded) < yieldEvery {
@@ -232,7 +232,7 @@ func (p *Pump) yield() {
 	}
 	p.yielded = now
 	runtime.UnlockOSThread() // a locked goroutine would hand its thread over and back
-	runtime.Gosched()
+	goyield()
 	runtime.LockOSThread()
 }
 

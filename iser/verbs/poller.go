@@ -11,20 +11,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Waiter is a CQ of a provider whose calls are dear enough to be made as one.
+type Waiter interface {
+	// PollWait polls and, when there is nothing, arms the CQ, polls again and
+	// sleeps until a completion comes, the eventfd wake has something, which it
+	// takes, or ms milliseconds are over (never when ms is negative). It returns
+	// what it found, and may return 0 without a reason.
+	PollWait(wc []WC, wake, ms int) (int, error)
+}
+
 // Poller waits for completions of a CQ on behalf of the CQ's owner: it polls,
 // spins for a while, then arms the CQ and sleeps until a completion, or Wake.
 // Except for Wake, its methods belong to the owner's goroutine, which should be
 // locked to its thread.
 type Poller struct {
-	cq   CQ
-	wake int // eventfd
+	cq     CQ
+	waiter Waiter // cq, or what does it with cq
+	wake   int    // eventfd
 	// parked is set while Wake has to write to the eventfd.
 	parked atomic.Bool
 	woken  atomic.Bool
 
 	maxSpin time.Duration
-	quick   bool           // the last gap between completions was shorter than maxSpin
-	fds     [2]unix.PollFd // of sleep; here so that it is not allocated
+	quick   bool // the last gap between completions was shorter than maxSpin
 }
 
 // NewPoller returns a Poller that borrows cq. It spins for up to maxSpin before it
@@ -36,13 +45,20 @@ func NewPoller(cq CQ, maxSpin time.Duration) (*Poller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("verbs: eventfd: %w", err)
 	}
-	return &Poller{cq: cq, wake: fd, maxSpin: maxSpin}, nil
+	w, ok := cq.(Waiter)
+	if !ok {
+		w = &sleeper{cq: cq}
+	}
+	return &Poller{cq: cq, waiter: w, wake: fd, maxSpin: maxSpin}, nil
 }
 
 // Wait fills wc and returns how many completions came. It returns 0 when
 // timeout is over (not when it is negative) or Wake was called since the last
 // Wait, and may return 0 without a reason. It allocates nothing.
 func (p *Poller) Wait(wc []WC, timeout time.Duration) (int, error) {
+	if p.maxSpin == 0 && timeout != 0 {
+		return p.await(wc, timeout)
+	}
 	n, err := p.cq.Poll(wc)
 	if n > 0 || err != nil {
 		return n, err
@@ -50,16 +66,13 @@ func (p *Poller) Wait(wc []WC, timeout time.Duration) (int, error) {
 	if p.woken.Swap(false) || timeout == 0 {
 		return 0, nil
 	}
-	var since time.Time
-	if p.maxSpin > 0 {
-		since = time.Now()
-	}
+	since := time.Now()
 	if p.quick {
 		if n, err := p.spin(wc, since); n > 0 || err != nil || p.woken.Swap(false) {
 			return n, err
 		}
 	}
-	if n, err = p.await(wc, timeout); n > 0 && p.maxSpin > 0 {
+	if n, err = p.await(wc, timeout); n > 0 {
 		p.quick = time.Since(since) < p.maxSpin
 	}
 	return n, err
@@ -77,42 +90,52 @@ func (p *Poller) spin(wc []WC, since time.Time) (int, error) {
 	return 0, nil
 }
 
-// await arms the queue and sleeps until there is something.
-func (p *Poller) await(wc []WC, timeout time.Duration) (int, error) {
-	if err := p.cq.Arm(); err != nil {
-		return 0, err
-	}
-	n, err := p.cq.Poll(wc)
-	if n > 0 || err != nil {
-		return n, err
-	}
-	if err := p.sleep(timeout); err != nil {
-		return 0, err
-	}
-	return p.cq.Poll(wc)
-}
-
-// sleep waits for the CQ or Wake.
-func (p *Poller) sleep(timeout time.Duration) error {
-	p.fds = [2]unix.PollFd{{Fd: int32(p.cq.Fd()), Events: unix.POLLIN}, {Fd: int32(p.wake), Events: unix.POLLIN}}
+// await polls, and sleeps until there is something.
+func (p *Poller) await(wc []WC, timeout time.Duration) (n int, err error) {
 	ms := -1
 	if timeout > 0 {
 		ms = int((timeout + time.Millisecond - 1) / time.Millisecond)
 	}
 	p.parked.Store(true)
-	if !p.woken.Load() { // a Wake from now on writes
-		if _, err := unix.Poll(p.fds[:], ms); err != nil && err != unix.EINTR {
-			p.parked.Store(false)
-			return fmt.Errorf("verbs: poll: %w", err)
-		}
+	if p.woken.Load() {
+		n, err = p.cq.Poll(wc)
+	} else { // a Wake from now on writes
+		n, err = p.waiter.PollWait(wc, p.wake, ms)
 	}
 	p.parked.Store(false)
 	p.woken.Store(false)
-	if p.fds[1].Revents != 0 {
-		var count [8]byte
-		_, _ = unix.Read(p.wake, count[:]) // EAGAIN is all that can happen
+	return n, err
+}
+
+// sleeper is the Waiter of a CQ that is none.
+type sleeper struct {
+	cq  CQ
+	fds [2]unix.PollFd // here so that it is not allocated
+}
+
+func (s *sleeper) PollWait(wc []WC, wake, ms int) (int, error) {
+	n, err := s.cq.Poll(wc)
+	if n > 0 || err != nil {
+		return n, err
 	}
-	return nil
+	if err := s.cq.Arm(); err != nil {
+		return 0, err
+	}
+	if n, err = s.cq.Poll(wc); n > 0 || err != nil {
+		return n, err
+	}
+	s.fds = [2]unix.PollFd{{Fd: int32(s.cq.Fd()), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
+	if _, err := unix.Poll(s.fds[:], ms); err != nil {
+		if err == unix.EINTR {
+			return 0, nil
+		}
+		return 0, fmt.Errorf("verbs: poll: %w", err)
+	}
+	if s.fds[1].Revents != 0 {
+		var count [8]byte
+		_, _ = unix.Read(wake, count[:]) // EAGAIN is all that can happen
+	}
+	return s.cq.Poll(wc)
 }
 
 // Wake makes the current or the next Wait return. Any goroutine.

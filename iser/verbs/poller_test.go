@@ -102,7 +102,7 @@ func TestPollerSpins(t *testing.T) {
 	const long = time.Minute // so that what is slow here is quick
 	p := newPoller(t, cq, long)
 	wc := make([]verbs.WC, 3)
-	cq.later = 2 // found when armed
+	cq.later = 3 // found when armed
 	if n, err := p.Wait(wc, -1); n != 1 || err != nil || !cq.armed {
 		t.Errorf("the first Wait: %d, %v, armed %v", n, err, cq.armed)
 	}
@@ -112,7 +112,7 @@ func TestPollerSpins(t *testing.T) {
 	}
 	q := newPoller(t, cq, time.Nanosecond) // every gap is long
 	for range 3 {
-		cq.armed, cq.later = false, 2
+		cq.armed, cq.later = false, 3
 		if n, err := q.Wait(wc, -1); n != 1 || err != nil || !cq.armed {
 			t.Errorf("after a long gap: %d, %v, armed %v", n, err, cq.armed)
 		}

@@ -22,8 +22,6 @@ type cq struct {
 	cq *C.struct_vs_cq
 	fd int
 	wc *[batch]C.struct_vs_wc // C's memory
-
-	armed C.int // 1 since the first Arm
 }
 
 // NewCQ makes a completion queue.
@@ -52,9 +50,19 @@ func (c *cq) Depth() int { return int(c.cq.cqe) }
 
 // Poll takes up to 64 completions in one call.
 func (c *cq) Poll(wc []verbs.WC) (int, error) {
-	n := C.vs_poll(c.cq, &c.wc[0], C.int(min(len(wc), batch)))
+	return c.took(wc, C.vs_poll(addr(c.cq), addr(&c.wc[0]), C.int(min(len(wc), batch))))
+}
+
+// PollWait implements verbs.Waiter in one call.
+func (c *cq) PollWait(wc []verbs.WC, wake, ms int) (int, error) {
+	lib := C.uint64_t(uintptr(unsafe.Pointer(c.d.p.lib)))
+	return c.took(wc, C.vs_wait(lib, addr(c.cq), addr(&c.wc[0]), C.int(min(len(wc), batch)), C.int(wake), C.int(ms)))
+}
+
+// took hands on n completions, or the error that it stands for.
+func (c *cq) took(wc []verbs.WC, n C.int) (int, error) {
 	if n < 0 {
-		return 0, fmt.Errorf("native: %s: poll: %d", c.d.name, n)
+		return 0, fmt.Errorf("native: %s: completion queue: %w", c.d.name, errno(n))
 	}
 	for i := range c.wc[:n] {
 		convert(&wc[i], &c.wc[i], c.d.invFlags)
@@ -93,10 +101,9 @@ func convert(out *verbs.WC, in *C.struct_vs_wc, invFlags C.uint32_t) {
 
 // Arm takes the notification that came and asks for the next.
 func (c *cq) Arm() error {
-	if n := C.vs_arm(c.d.p.lib, c.cq, c.armed); n != 0 {
+	if n := C.vs_arm(c.d.p.lib, c.cq); n != 0 {
 		return fmt.Errorf("native: %s: completion channel: %w", c.d.name, errno(n))
 	}
-	c.armed = 1
 	return nil
 }
 

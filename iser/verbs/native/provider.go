@@ -4,13 +4,11 @@ package native
 
 /*
 #cgo LDFLAGS: -ldl -lpthread
-#cgo noescape vs_poll
 #cgo nocallback vs_poll
+#cgo nocallback vs_wait
 #cgo noescape vs_arm
 #cgo nocallback vs_arm
-#cgo noescape vs_post_send
 #cgo nocallback vs_post_send
-#cgo noescape vs_post_recv
 #cgo nocallback vs_post_recv
 #include <stdlib.h>
 #include "shim.h"

@@ -99,7 +99,7 @@ func (q *qp) ToError() error {
 	return nil
 }
 
-// addr is the address of C's memory as the library's structures have it.
+// addr is the address of C's memory as the library's structures and the shim have it.
 func addr[T any](p *T) C.uint64_t { return C.uint64_t(uintptr(unsafe.Pointer(p))) }
 
 // fillSG copies sg to the i-th request's SGEs and returns their address.
@@ -145,7 +145,7 @@ func (q *qp) PostSend(wr []verbs.SendWR) (int, error) {
 		}
 		if n > 0 {
 			q.send[n-1].next = 0
-			if ret := C.vs_post_send(q.qp, &q.send[0]); ret != 0 {
+			if ret := C.vs_post_send(addr(q.qp), addr(&q.send[0])); ret != 0 {
 				return done + int(uint32(ret)), postError(int64(ret))
 			}
 		}
@@ -177,7 +177,7 @@ func (q *qp) PostRecv(wr []verbs.RecvWR) (int, error) {
 		}
 		if n > 0 {
 			q.recv[n-1].next = 0
-			if ret := C.vs_post_recv(q.qp, &q.recv[0]); ret != 0 {
+			if ret := C.vs_post_recv(addr(q.qp), addr(&q.recv[0])); ret != 0 {
 				return done + int(uint32(ret)), postError(int64(ret))
 			}
 		}
@@ -223,7 +223,7 @@ func (q *qp) Bind(w verbs.Window, m verbs.MR, mem []byte, acc verbs.Access, id u
 		mw_length:  C.uint64_t(len(mem)),
 		mw_access:  C.uint32_t(acc),
 	}
-	if ret := C.vs_post_send(q.qp, c); ret != 0 {
+	if ret := C.vs_post_send(addr(q.qp), addr(c)); ret != 0 {
 		return 0, postError(int64(ret))
 	}
 	// The library leaves it to us to remember which key is bound.

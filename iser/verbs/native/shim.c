@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -355,6 +356,13 @@ int vs_dealloc_mw(struct vs_mw *mw)
 	return checknum(dealloc(mw));
 }
 
+static int notify(struct vs_cq *cq)
+{
+	int (*req)(struct vs_cq *, int) = cq->context->ops[VS_OP_REQ_NOTIFY_CQ];
+
+	return checknum(req(cq, 0));
+}
+
 int vs_create_cq(struct vs_lib *l, struct vs_context *ctx, int cqe, struct vs_cq **out)
 {
 	struct vs_comp_channel *ch;
@@ -369,6 +377,11 @@ int vs_create_cq(struct vs_lib *l, struct vs_context *ctx, int cqe, struct vs_cq
 		errno = 0;
 		*out = l->ibv_create_cq(ctx, cqe, NULL, ch, 0);
 		ret = *out ? 0 : failed();
+	}
+	if (ret == 0) {
+		ret = notify(*out);
+		if (ret)
+			l->ibv_destroy_cq(*out);
 	}
 	if (ret)
 		l->ibv_destroy_comp_channel(ch);
@@ -402,27 +415,52 @@ int vs_destroy_cq(struct vs_lib *l, struct vs_cq *cq)
 	return ret;
 }
 
-int vs_poll(struct vs_cq *cq, struct vs_wc *wc, int n)
+int vs_arm(struct vs_lib *l, struct vs_cq *cq)
 {
-	int (*poll)(struct vs_cq *, int, struct vs_wc *) = cq->context->ops[VS_OP_POLL_CQ];
-
-	return poll(cq, n, wc);
-}
-
-int vs_arm(struct vs_lib *l, struct vs_cq *cq, int armed)
-{
-	int (*notify)(struct vs_cq *, int) = cq->context->ops[VS_OP_REQ_NOTIFY_CQ];
 	struct vs_cq *which;
 	void *context;
 
 	// One notification for each request: to look for a second is a system call
 	// for nothing.
-	if (armed) {
-		if (l->ibv_get_cq_event(cq->channel, &which, &context))
-			return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : failed();
-		l->ibv_ack_cq_events(cq, 1);
-	}
-	return checknum(notify(cq, 0));
+	if (l->ibv_get_cq_event(cq->channel, &which, &context))
+		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : failed();
+	l->ibv_ack_cq_events(cq, 1);
+	return notify(cq);
+}
+
+static void *at(uint64_t address) { return (void *)(uintptr_t)address; }
+
+static int poll_cq(struct vs_cq *cq, struct vs_wc *wc, int n)
+{
+	int (*poll)(struct vs_cq *, int, struct vs_wc *) = cq->context->ops[VS_OP_POLL_CQ];
+	int got = poll(cq, n, wc);
+
+	return got < 0 ? -EIO : got;
+}
+
+int vs_poll(uint64_t cq, uint64_t wc, int n) { return poll_cq(at(cq), at(wc), n); }
+
+int vs_wait(uint64_t lib, uint64_t queue, uint64_t out, int n, int wake, int ms)
+{
+	struct vs_cq *cq = at(queue);
+	struct vs_wc *wc = at(out);
+	struct pollfd fds[2] = {{.fd = cq->channel->fd, .events = POLLIN}, {.fd = wake, .events = POLLIN}};
+	uint64_t count;
+	int got = poll_cq(cq, wc, n);
+
+	if (got)
+		return got;
+	got = vs_arm(at(lib), cq);
+	if (got)
+		return got;
+	got = poll_cq(cq, wc, n);
+	if (got)
+		return got;
+	if (poll(fds, 2, ms) < 0)
+		return errno == EINTR ? 0 : -errno;
+	if (fds[1].revents && read(wake, &count, sizeof count) < 0 && errno != EAGAIN)
+		return -errno;
+	return poll_cq(cq, wc, n);
 }
 
 int vs_qp_error(struct vs_lib *l, struct vs_qp *qp)
@@ -439,8 +477,10 @@ static int64_t refused(int err, int64_t n)
 	return (int64_t)err << 32 | n;
 }
 
-int64_t vs_post_send(struct vs_qp *qp, struct vs_send_wr *wr)
+int64_t vs_post_send(uint64_t queue, uint64_t list)
 {
+	struct vs_qp *qp = at(queue);
+	struct vs_send_wr *wr = at(list);
 	int (*post)(struct vs_qp *, struct vs_send_wr *, struct vs_send_wr **) =
 		qp->context->ops[VS_OP_POST_SEND];
 	struct vs_send_wr *bad = wr;
@@ -449,8 +489,10 @@ int64_t vs_post_send(struct vs_qp *qp, struct vs_send_wr *wr)
 	return ret ? refused(ret, bad - wr) : 0;
 }
 
-int64_t vs_post_recv(struct vs_qp *qp, struct vs_recv_wr *wr)
+int64_t vs_post_recv(uint64_t queue, uint64_t list)
 {
+	struct vs_qp *qp = at(queue);
+	struct vs_recv_wr *wr = at(list);
 	int (*post)(struct vs_qp *, struct vs_recv_wr *, struct vs_recv_wr **) =
 		qp->context->ops[VS_OP_POST_RECV];
 	struct vs_recv_wr *bad = wr;

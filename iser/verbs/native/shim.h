@@ -45,17 +45,23 @@ int vs_dealloc_mw(struct vs_mw *mw);
 // Completion queues, each with a channel of its own, not blocking.
 int vs_create_cq(struct vs_lib *l, struct vs_context *ctx, int cqe, struct vs_cq **out);
 int vs_destroy_cq(struct vs_lib *l, struct vs_cq *cq);
-int vs_poll(struct vs_cq *cq, struct vs_wc *wc, int n);
-// vs_arm asks for a notification; armed says that it has done so before. Then it
-// takes the one that came, or leaves it at that if none did.
-int vs_arm(struct vs_lib *l, struct vs_cq *cq, int armed);
+// vs_arm takes the notification that came and asks for the next. A new queue has
+// been asked for one.
+int vs_arm(struct vs_lib *l, struct vs_cq *cq);
+// What is called for each I/O has addresses as numbers, which Go does not look at:
+// they are those of C's memory.
+int vs_poll(uint64_t cq, uint64_t wc, int n);
+// vs_wait is vs_poll which, when there is nothing, arms and polls again, sleeps
+// until a notification, the eventfd wake, which it empties, or for ms milliseconds,
+// and polls. It may return 0 early. Failures are errno, negative.
+int vs_wait(uint64_t lib, uint64_t cq, uint64_t wc, int n, int wake, int ms);
 
 // Queue pairs. Posting takes a linked list whose elements are in one array,
 // and returns the number of the first that was refused in the lower half and
 // errno in the upper, or 0.
 int vs_qp_error(struct vs_lib *l, struct vs_qp *qp);
-int64_t vs_post_send(struct vs_qp *qp, struct vs_send_wr *wr);
-int64_t vs_post_recv(struct vs_qp *qp, struct vs_recv_wr *wr);
+int64_t vs_post_send(uint64_t qp, uint64_t wr);
+int64_t vs_post_recv(uint64_t qp, uint64_t wr);
 
 // Connection management. An event channel does not block.
 struct vs_cm {

@@ -1,0 +1,1 @@
+// Has the compiler take a function without a body, see yield.go.
