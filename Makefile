@@ -92,6 +92,10 @@ bench-iser: build ## iserd, tgt and LIO over iSER and TCP in the same VM, by tur
 bench: build ## compare with Debian's tgt, and iSER with TCP, on this machine
 	go run ./internal/bench/compare --autogroup -20 --poll 200us --check
 
+.PHONY: profile
+profile: build ## measure again where the time goes, for the compiler: cmd/iserd/default.pgo
+	scripts/profile
+
 .PHONY: clean
 clean: ## remove bin/; caches stay in ~/.cache/iserd-lab
 	rm -rf bin
