@@ -203,13 +203,22 @@ func (d *Device) open(r *Request) (*Conn, error) {
 // build makes queue pair and memory of the login.
 func (c *Conn) build(p *Pump, send, recv int) error {
 	c.account = p.dev.pool.Open()
-	qp, err := c.vc.NewQP(verbs.QPConfig{SendCQ: p.cq, RecvCQ: p.cq, QPCap: verbs.QPCap{
+	cfg := verbs.QPConfig{SendCQ: p.cq, RecvCQ: p.cq, QPCap: verbs.QPCap{
 		MaxSendWR: send, MaxRecvWR: recv, MaxSendSGE: 1, MaxRecvSGE: 1,
-	}})
+	}}
+	if !software(p.dev.engine.prov) {
+		cfg.MaxInline = inlineLen
+	}
+	qp, err := c.vc.NewQP(cfg)
+	if err != nil && cfg.MaxInline > 0 {
+		cfg.MaxInline = 0 // not every adapter has it, and none says so
+		qp, err = c.vc.NewQP(cfg)
+	}
 	if err != nil {
 		return fmt.Errorf("iser: %w", err)
 	}
 	c.qp = qp
+	c.send.inline = min(qp.Cap().MaxInline, cfg.MaxInline)
 	c.send.cap = send - 2 // one is for draining
 	size := recvSize(maxControlData)
 	b := c.account.Get(loginRecvs * size)

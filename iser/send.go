@@ -21,6 +21,9 @@ const (
 	// postEvery is how many work requests are queued at most within a turn
 	// before they are posted.
 	postEvery = 16
+	// inlineLen is the length of a message without a data segment. An adapter takes
+	// it with the work request, and need not fetch it from memory.
+	inlineLen = HeaderLen + pdu.BHSLen
 	// signalEvery is how many messages have one completion. One for each would
 	// wake the pump twice for a command; the memory of a few that are sent can
 	// wait.
@@ -49,6 +52,7 @@ type sendQueue struct {
 	sge   []verbs.SGE    // of queue, one for each
 
 	cap    int   // work requests that the queue pair takes
+	inline int   // bytes that it takes inline
 	used   int   // of them posted and not completed
 	posted []int // slots of messages posted, in order
 	covers []int // for each signaled work request, how many it completes
@@ -160,6 +164,9 @@ func (c *Conn) pushSend(s, n int, inv uint32) {
 	if c.send.silent++; !c.normal || slot.buf != nil || slot.task != nil || c.send.silent >= signalEvery {
 		w.Flags = verbs.SendSignaled
 		c.send.silent = 0
+	}
+	if n <= c.send.inline {
+		w.Flags |= verbs.SendInline
 	}
 	if inv != 0 {
 		w.Op, w.InvKey = verbs.OpSendInv, inv
