@@ -86,6 +86,16 @@ func TestISERDirect(t *testing.T) {
 	}
 }
 
+// An adapter that takes no data inline serves all the same.
+func TestISERDirectWithoutInline(t *testing.T) {
+	d := newDirectRig(t, false, memory.Options{Size: 16 << 20})
+	d.prov.fails("Inline", 0)
+	roundTrip(t, d.login(t), 0, 1024)
+	if !d.prov.failed() {
+		t.Error("nothing was asked for inline")
+	}
+}
+
 // A device that pins does not make a sparse logical unit dense.
 func TestISERDirectSparse(t *testing.T) {
 	d := newDirectRig(t, true, memory.Options{Size: 64 << 20})

@@ -29,7 +29,7 @@ type frail struct {
 	params  []verbs.ConnParam // of Accept
 	qpn     uint32            // of the last queue pair
 	cq      verbs.CQ          // of it
-	fail    string            // the call that fails: NewQP, Accept, PostSend, PostRecv
+	fail    string            // the call that fails: NewQP, Inline (a NewQP with it), Accept, PostSend, PostRecv
 	failing int               // how often it succeeds before
 	watched []byte            // memory of a logical unit
 	direct  map[verbs.Op]int  // work requests that were posted with it
@@ -92,6 +92,13 @@ func (f *frail) broken(call string) bool {
 		return false
 	}
 	f.failing--
+	return f.failing < 0
+}
+
+// failed tells whether a call has.
+func (f *frail) failed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return f.failing < 0
 }
 
@@ -213,7 +220,7 @@ type frailConn struct {
 func (c *frailConn) Device() verbs.Device { return c.f.device(c.Conn.Device()) }
 
 func (c *frailConn) NewQP(cfg verbs.QPConfig) (verbs.QP, error) {
-	if c.f.broken("NewQP") {
+	if c.f.broken("NewQP") || cfg.MaxInline > 0 && c.f.broken("Inline") {
 		return nil, errFrail
 	}
 	qp, err := c.Conn.NewQP(cfg)
