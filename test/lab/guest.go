@@ -25,7 +25,7 @@ const (
 	modules = "/usr/lib/uml/modules"
 )
 
-//go:embed guest/init.sh guest/lib.sh
+//go:embed guest/init.sh guest/lib.sh guest/xstate.c
 var guestFiles embed.FS
 
 // Guest is what to run in a user-mode Linux.
@@ -85,6 +85,7 @@ func Start(t testing.TB, n *Net, g Guest) *VM {
 		t.Fatalf("lab: %v", err)
 	}
 	vm.cmd = exec.Command(kernel, kernelArgs(g, root(t), vm.share, n != nil)...)
+	vm.cmd.Env = preload(t, vm.share)
 	// A group of its own: the guest's processes are processes of the host.
 	vm.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	console, input, err := os.Pipe()

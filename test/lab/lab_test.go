@@ -1,6 +1,8 @@
 package lab_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -37,4 +39,22 @@ func TestGuest(t *testing.T) {
 			t.Errorf("status %d:\n%s", r.Status, r.Output)
 		}
 	})
+}
+
+// A guest runs on a machine whose registers are more than its kernel knows, as
+// with AMX, and computes right there.
+func TestGuestOnWideMachine(t *testing.T) {
+	lab.Gate(t)
+	source, err := os.ReadFile("testdata/widehost.c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	so := filepath.Join(t.TempDir(), "widehost.so")
+	lab.BuildPreload(t, so, string(source))
+	t.Setenv("LD_PRELOAD", so)
+	r := lab.Boot(t, nil, lab.Guest{Script: "seq 300000 | sha256sum & seq 300000 | sha256sum; wait"})
+	const sum = "a036031249164ec858e23450a91585ae7dcb73d481105832ca33813da893233f"
+	if n := strings.Count(r.Output, sum); n != 2 {
+		t.Errorf("%d of two checksums are right:\n%s", n, r.Output)
+	}
 }

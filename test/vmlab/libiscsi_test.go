@@ -3,7 +3,6 @@ package vmlab_test
 import (
 	"bufio"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -64,13 +63,13 @@ const libiscsiExpected = "testdata/libiscsi.txt"
 // passes over TCP passes here, but for what libiscsi itself can't do.
 func TestISERLibiscsi(t *testing.T) {
 	vmlab.Gate(t)
-	lab.NeedTools(t, "gcc")
 	share := t.TempDir()
 	shareDaemon(t, share)
-	preload := exec.CommandContext(t.Context(), "gcc", "-shared", "-fPIC", "-fno-builtin", "-O1", "-o", filepath.Join(share, "nofree.so"), "guest/nofree.c")
-	if out, err := preload.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	nofree, err := os.ReadFile("guest/nofree.c")
+	if err != nil {
+		t.Fatal(err)
 	}
+	lab.BuildPreload(t, filepath.Join(share, "nofree.so"), string(nofree))
 	r := vmlab.Boot(t, vmlab.Guest{
 		Share: share, Timeout: 20 * time.Minute,
 		Env: map[string]string{"CONFIG": libiscsiTarget, "URL": "iser://10.98.0.1:3260/iqn.2026-11.com.example:vm"},
