@@ -206,6 +206,16 @@ func (m *mailbox) invoke(msg any) {
 	m.mu.Lock()
 }
 
+// direct is invoke without the library between, which would do nothing but call
+// Receive of the cell: at one command a batch that is a part of the time (ADR 11).
+func (m *mailbox) direct(msg any) {
+	m.processed++
+	m.last = reflect.TypeOf(msg)
+	m.mu.Unlock()
+	m.c.deliver(msg)
+	m.mu.Lock()
+}
+
 // close ends the mailbox and returns what was queued, which the caller, the
 // runner, must see to.
 func (m *mailbox) close() (user, sys []any) {
