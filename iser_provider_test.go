@@ -34,6 +34,7 @@ type frail struct {
 	watched []byte            // memory of a logical unit
 	direct  map[verbs.Op]int  // work requests that were posted with it
 	regions int               // of it, registered now
+	cpus    []int             // near the device
 }
 
 // watch counts what is done with the memory of a logical unit.
@@ -281,6 +282,12 @@ func (d *frailDevice) Caps() verbs.Caps {
 		d.f.caps(&c)
 	}
 	return c
+}
+
+func (d *frailDevice) CPUs() []int {
+	d.f.mu.Lock()
+	defer d.f.mu.Unlock()
+	return d.f.cpus
 }
 
 func (d *frailDevice) Register(mem []byte, acc verbs.Access) (verbs.MR, error) {

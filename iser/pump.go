@@ -51,6 +51,7 @@ type Pump struct {
 	ended   chan struct{}
 	turns   atomic.Uint64
 	yielded time.Time
+	place   place
 	direct  bool      // transfers straight from or to a logical unit have been seen
 	looked  time.Time // at them
 }
@@ -171,6 +172,9 @@ func (p *Pump) stop() {
 func (p *Pump) run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	p.place = newPlace(p.dev.dev.CPUs())
+	p.place.take()
+	defer p.place.leave()
 	debug.SetPanicOnFault(true)
 	defer close(p.ended)
 	defer p.bury()
@@ -230,9 +234,11 @@ func (p *Pump) yield() {
 		return
 	}
 	p.yielded = time.Now()
+	p.place.leave()
 	runtime.UnlockOSThread() // a locked goroutine would hand its thread over and back
 	goyield()
 	runtime.LockOSThread()
+	p.place.take()
 }
 
 func (p *Pump) needed() bool {

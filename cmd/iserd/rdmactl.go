@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -31,6 +32,7 @@ type (
 		QueuePairs     int        `json:"queue_pairs"`
 		Requests       int        `json:"requests"`        // of a queue pair
 		LongestMessage uint32     `json:"longest_message"` // bytes
+		NearCPUs       []int      `json:"near_cpus"`       // on which its completions are handled; empty: on all
 		Error          string     `json:"error,omitempty"` // why its ports can't be told
 		Ports          []rdmaPort `json:"ports"`
 	}
@@ -99,7 +101,7 @@ func providerJSON(p verbs.Provider, about string) rdmaProvider {
 		y := rdmaDevice{
 			Name: d.Name(), Transport: c.Transport.String(), Firmware: c.Firmware, SendInvalidate: c.SendInv, Windows: c.Windows,
 			OnDemand: c.OnDemandPaging, ReadsUnderWay: c.MaxInitRDAtom, ReadsAnswered: c.MaxRDAtom, QueuePairs: c.MaxQP,
-			Requests: c.MaxWR, LongestMessage: c.MaxMessage, Ports: []rdmaPort{},
+			Requests: c.MaxWR, LongestMessage: c.MaxMessage, NearCPUs: append([]int{}, d.CPUs()...), Ports: []rdmaPort{},
 		}
 		ports, err := d.Ports()
 		if err != nil {
@@ -136,6 +138,9 @@ func providerText(w io.Writer, p *rdmaProvider) {
 			yesNo(d.SendInvalidate), yesNo(d.Windows), yesNo(d.OnDemand))
 		fmt.Fprintf(w, "    RDMA Reads under way %d, answered %d; queue pairs %d of %d requests; longest message %d bytes\n",
 			d.ReadsUnderWay, d.ReadsAnswered, d.QueuePairs, d.Requests, d.LongestMessage)
+		if len(d.NearCPUs) > 0 {
+			fmt.Fprintf(w, "    near CPUs %s\n", cpuList(d.NearCPUs))
+		}
 		if d.Error != "" {
 			fmt.Fprintf(w, "    ports: %s\n", d.Error)
 		}
@@ -143,6 +148,25 @@ func providerText(w io.Writer, p *rdmaProvider) {
 			portText(w, &d.Ports[k])
 		}
 	}
+}
+
+// cpuList writes numbers in ascending order as the kernel does: "0-3,8".
+func cpuList(cpus []int) string {
+	var b strings.Builder
+	for i := 0; i < len(cpus); i++ {
+		first := i
+		for i+1 < len(cpus) && cpus[i+1] == cpus[i]+1 {
+			i++
+		}
+		if first > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprint(&b, cpus[first])
+		if i > first {
+			fmt.Fprintf(&b, "-%d", cpus[i])
+		}
+	}
+	return b.String()
 }
 
 func portText(w io.Writer, p *rdmaPort) {

@@ -44,6 +44,9 @@ type Device interface {
 	Name() string
 	// Caps are the device's limits; they do not change.
 	Caps() Caps
+	// CPUs are those near the device, on which whoever polls it should run; nil
+	// when all are the same.
+	CPUs() []int
 	// Ports asks for the state of the ports as it is now.
 	Ports() ([]Port, error)
 	// Register gives the device access to mem and returns the region, owned

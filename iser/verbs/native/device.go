@@ -13,6 +13,7 @@ import (
 	"math/bits"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -132,6 +133,10 @@ func (d *device) query() error {
 
 func (d *device) Name() string     { return d.name }
 func (d *device) Caps() verbs.Caps { return d.caps }
+
+// CPUs are those of the adapter's NUMA node, as the kernel has it, or those that
+// take what comes in for an adapter in software.
+func (d *device) CPUs() []int { return sysfsCPUs(systemRoot, d.name, runtime.NumCPU()) }
 
 // Ports asks the adapter, and sysfs for what it does not tell.
 func (d *device) Ports() ([]verbs.Port, error) {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -96,6 +97,40 @@ func TestSysfsPort(t *testing.T) {
 	sysfsPort(root, "x0", verbs.TransportInfiniBand, &got)
 	if d := cmp.Diff(verbs.Port{Number: 2}, got, cmpopts.EquateComparable(netip.Addr{})); d != "" {
 		t.Errorf("a port that is not there: %s", d)
+	}
+}
+
+func TestSysfsCPUs(t *testing.T) {
+	const dir = "sys/class/infiniband/"
+	root := tree(t, map[string]string{
+		dir + "mlx5_0/device/local_cpus":                   "00000001,00000000,80000003\n",
+		dir + "rxe0/ports/1/gid_attrs/ndevs/0":             "eth0\n",
+		"sys/class/net/eth0/queues/rx-0/rps_cpus":          "2\n",
+		"sys/class/net/eth0/queues/rx-1/rps_cpus":          "00000003\n",
+		dir + "rxe1/ports/1/gid_attrs/ndevs/0":             "eth1\n",
+		"sys/class/net/eth1/queues/rx-0/rps_cpus":          "0\n",
+		dir + "broken/device/local_cpus":                   "01,x\n",
+		dir + "rxe2/ports/1/gid_attrs/ndevs/not-in-use":    "",
+		"sys/class/net/queues/rx-0/rps_cpus":               "1\n",
+		"sys/class/net/eth0/queues/tx-0/byte_queue_limits": "",
+	})
+	for _, test := range []struct {
+		name string
+		n    int
+		want []int
+	}{
+		{"mlx5_0", 2, []int{0, 1, 31, 64}},
+		{"mlx5_0", 96, []int{0, 1, 31, 64}},
+		{"rxe0", 2, []int{0, 1}},
+		{"rxe0", 4, nil}, // many CPUs
+		{"rxe1", 2, nil}, // steered to none
+		{"rxe2", 2, nil},
+		{"broken", 2, nil},
+		{"gone", 2, nil},
+	} {
+		if got := sysfsCPUs(root, test.name, test.n); !slices.Equal(got, test.want) {
+			t.Errorf("%s on %d CPUs: %v, want %v", test.name, test.n, got, test.want)
+		}
 	}
 }
 

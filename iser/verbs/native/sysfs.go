@@ -3,6 +3,7 @@
 package native
 
 import (
+	"math/bits"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -49,6 +50,50 @@ func sysfsPort(root, name string, transport verbs.Transport, p *verbs.Port) {
 		p.GIDs = append(p.GIDs, g)
 	}
 	slices.SortFunc(p.GIDs, func(a, b verbs.GID) int { return a.Index - b.Index })
+}
+
+// fewCPUs are so few that they are what limits an adapter in software.
+const fewCPUs = 3
+
+// sysfsCPUs are the CPUs near device name, on a machine with n of them; nil when
+// they are not known. An adapter on a bus is near a NUMA node. One in software is
+// near the CPUs that its network interface's packets are steered to
+// (Documentation/networking/scaling.rst, RPS), if there are few: where there are
+// more, they and whoever polls are better apart.
+func sysfsCPUs(root, name string, n int) []int {
+	dir := filepath.Join(root, "sys/class/infiniband", name)
+	if _, err := os.Stat(filepath.Join(dir, "device")); err == nil {
+		return cpuMask(readLine(filepath.Join(dir, "device/local_cpus")))
+	}
+	netdev := readLine(filepath.Join(dir, "ports/1/gid_attrs/ndevs/0"))
+	if netdev == "" || n > fewCPUs {
+		return nil
+	}
+	var cpus []int
+	queues, _ := filepath.Glob(filepath.Join(root, "sys/class/net", netdev, "queues/rx-*/rps_cpus"))
+	for _, q := range queues {
+		cpus = append(cpus, cpuMask(readLine(q))...)
+	}
+	slices.Sort(cpus)
+	return slices.Compact(cpus)
+}
+
+// cpuMask is the CPUs of a mask as sysfs has it: words of 32 bits in hexadecimal,
+// the last of CPUs 0 to 31. It is nil when the text is none.
+func cpuMask(text string) []int {
+	var cpus []int
+	words := strings.Split(text, ",")
+	slices.Reverse(words)
+	for i, word := range words {
+		w, err := strconv.ParseUint(word, 16, 32)
+		if err != nil {
+			return nil
+		}
+		for ; w != 0; w &= w - 1 {
+			cpus = append(cpus, 32*i+bits.TrailingZeros64(w))
+		}
+	}
+	return cpus
 }
 
 // settled reports whether each of the kernel's devices has the file that user

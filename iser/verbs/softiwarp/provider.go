@@ -104,6 +104,9 @@ var _ verbs.Device = (*Device)(nil)
 // Name implements verbs.Device.
 func (d *Device) Name() string { return "softiwarp0" }
 
+// CPUs implements verbs.Device.
+func (d *Device) CPUs() []int { return nil }
+
 // Caps implements verbs.Device.
 func (d *Device) Caps() verbs.Caps {
 	return verbs.Caps{
