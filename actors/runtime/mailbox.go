@@ -207,7 +207,9 @@ func (m *mailbox) invoke(msg any) {
 }
 
 // direct is invoke without the library between, which would do nothing but call
-// Receive of the cell: at one command a batch that is a part of the time (ADR 11).
+// Receive of the cell, on the way to looking for metrics, middleware and timeouts that
+// there are not. With one command a batch that was a twentieth of iserd's CPU time
+// over soft-RoCE.
 func (m *mailbox) direct(msg any) {
 	m.processed++
 	m.last = reflect.TypeOf(msg)
