@@ -90,7 +90,8 @@ func (c *cell) props() *actor.Props {
 	)
 }
 
-// Receive dispatches what the library delivers.
+// Receive dispatches what the library delivers: not user messages, which the
+// mailbox delivers itself.
 func (c *cell) Receive(pc actor.Context) {
 	switch msg := pc.Message().(type) {
 	case *actor.Started:
@@ -109,12 +110,6 @@ func (c *cell) Receive(pc actor.Context) {
 		c.user = nil
 	case *actor.Terminated:
 		c.terminated(msg.Who.Id)
-	case *timer:
-		if msg.due() {
-			c.deliver(msg.msg)
-		}
-	default:
-		c.deliver(msg)
 	}
 }
 

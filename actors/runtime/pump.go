@@ -53,7 +53,7 @@ func (p *Pump) Run(msg any) bool {
 	m.drain(0, false)
 	ok := m.c.takes()
 	if ok {
-		m.direct(msg)
+		m.invoke(msg)
 		ok = m.c.takes()
 		m.drain(pumpShare, false)
 	}

@@ -32,7 +32,7 @@ type (
 		QueuePairs     int        `json:"queue_pairs"`
 		Requests       int        `json:"requests"`        // of a queue pair
 		LongestMessage uint32     `json:"longest_message"` // bytes
-		NearCPUs       []int      `json:"near_cpus"`       // on which its completions are handled; empty: on all
+		NearCPUs       []int      `json:"near_cpus"`       // empty: all are
 		Error          string     `json:"error,omitempty"` // why its ports can't be told
 		Ports          []rdmaPort `json:"ports"`
 	}

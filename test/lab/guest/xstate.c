@@ -1,10 +1,10 @@
 // Loaded into user-mode Linux with LD_PRELOAD. Linux takes a process's
 // extended registers (PTRACE_SETREGSET, NT_X86_XSTATE) only whole, and on a
-// CPU with AMX they are 11,008 bytes. User-mode Linux before 6.13 knows 2,696,
-// all up to AVX-512 and PKRU: there its init dies of "ptrace set fp regs
+// CPU with AMX they are 11,008 bytes. User-mode Linux 6.1 gives 2,696, which
+// is all up to AVX-512 and PKRU: there its init dies of "ptrace set fp regs
 // failed, errno = 14". Here what it gives is filled up to the size that the
-// machine wants. No guest uses what it does not know: AMX is off until a
-// process asks for it, and user-mode Linux has no call for that.
+// machine wants. What it does not know stays as new: AMX is off until a process
+// asks Linux for it.
 #define _GNU_SOURCE
 #include <cpuid.h>
 #include <dlfcn.h>
